@@ -1,0 +1,1 @@
+"""Decides and drives: observe, diff, plan, execute. Nothing imports the agent."""

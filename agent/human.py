@@ -1,0 +1,12 @@
+"""Numbers as people read them. Pure, and quick to import."""
+
+from __future__ import annotations
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units, as `docker images` shows them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "B" else f"{int(count)} B"
+        count /= 1000
+    return f"{count:.3g} TB"

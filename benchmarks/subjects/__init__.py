@@ -1,0 +1,1 @@
+"""One module per subject: `run(stage)` yields tables, the docstring says what is measured and how."""

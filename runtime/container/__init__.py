@@ -1,0 +1,1 @@
+"""One container's life: set-up, spawner, monitor, exec, logs, records."""

@@ -1,0 +1,202 @@
+"""The birth of a container's first process: cgroup, streams, command, and the clone itself.
+
+It is cloned as a child of our parent, the keeper, which will watch it; we only set it up.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import stat
+from dataclasses import dataclass
+from functools import cache
+
+from runtime.container import defaults, faults, init, launch, link, setup, stdio
+from runtime.container import operations as op
+from runtime.container.config import Bundle, Device
+from runtime.container.sandbox import Sandbox
+from runtime.errors import Conflict, InvalidInput
+from runtime.kernel import devices, failpoint, process
+from runtime.kernel import mount as m
+from runtime.kernel import namespace as ns
+from runtime.kernel.cgroup import Cgroup
+
+TINI = ("/usr/bin/tini-static", "/usr/sbin/tini-static", "/usr/libexec/docker/docker-init", "/usr/bin/docker-init")
+
+
+@dataclass(slots=True)
+class Started:
+    """A container's first process, with our ends of what it holds."""
+
+    bundle: Bundle
+    cgroup: Cgroup
+    pid: int
+    pidfd: int
+    sock: socket.socket
+    stdio: stdio.Stdio
+    identity: process.Identity
+    notes: list[str]
+    # Held to the end: unmounting an overlay syncs the whole disk below it, some 20 ms that would
+    # otherwise be part of the process's own exit.
+    root: int = -1
+
+    def kill(self) -> None:
+        """End it; its parent, the keeper, reaps it."""
+        try:
+            process.pidfd_send_signal(self.pidfd, 9)
+        except ProcessLookupError:
+            pass
+        select.select([self.pidfd], [], [], 10)
+
+
+@cache
+def usual_devices() -> int:
+    """The loaded program of the default device rules; the spawner loads it once, for all its forks."""
+    return _device_program(defaults.DEVICE_RULES)
+
+
+def _device_program(rules: tuple[str, ...]) -> int:
+    return devices.load(devices.compile([devices.Rule.parse(rule) for rule in rules]))
+
+
+def device_rules(bundle: Bundle) -> tuple[str, ...]:
+    """Everything the container's cgroup may do with devices; a privileged one has no bounds."""
+    asked = [_device_rule(device) for device in bundle.devices]
+    return (*defaults.DEVICE_RULES, *bundle.device_rules, *asked)
+
+
+def _device_rule(device: Device) -> str:
+    try:
+        found = os.stat(device.source)
+    except OSError as e:
+        raise InvalidInput(f"cannot show device {device.source}: {e.strerror}") from e
+    kind = "b" if stat.S_ISBLK(found.st_mode) else "c"
+    return f"{kind} {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} {device.permissions}"
+
+
+def command_of(bundle: Bundle, program: bytes) -> launch.Command:
+    """The bundle's command; a privileged one has no filter and every capability."""
+    return launch.Command(
+        args=bundle.args,
+        environment=bundle.environment,
+        cwd=bundle.cwd,
+        user=bundle.user,
+        group_add=bundle.group_add,
+        capabilities=bundle.capabilities,
+        no_new_privileges=bundle.no_new_privileges,
+        filter=program,
+        apparmor=bundle.apparmor,
+        tty=bundle.tty,
+        init=_open_tini() if bundle.init else -1,
+    )
+
+
+def _open_tini() -> int:
+    """A static init of the host through a read-only mount, so that the container cannot write to it; or -1."""
+    for path in TINI:
+        if os.path.exists(path):
+            mount = m.open_tree(m.AT_FDCWD, path)
+            m.mount_setattr(mount, set=m.MOUNT_ATTR_RDONLY)
+            return mount
+    return -1
+
+
+def clone(bundle: Bundle, program: bytes, sandbox: Sandbox | None = None) -> tuple[Started, setup.Plan]:
+    """Make the cgroup and the process, which begins to set itself up; without a sandbox it has no id map yet."""
+    cgroup = Cgroup(bundle.cgroup)
+    try:
+        directories = cgroup.create(bundle.limits)
+        failpoint.passing("start.cgroup")
+        plan = setup.plan(bundle, directories)
+        ours, theirs = link.pair()
+        streams = stdio.make_lasting(
+            bundle.run_directory,
+            stdin=bundle.open_stdin,
+            stdin_once=bundle.stdin_once,
+            tty=bundle.tty,
+            owner=bundle.userns_base,
+        )
+        directory, joins = cgroup.open_join(directories)
+        birth = init.Birth(bundle, plan, command_of(bundle, program), theirs, streams.theirs, tuple(joins), {})
+        if sandbox:
+            sandbox.conceive(birth, directory)
+        if not bundle.privileged:
+            rules = device_rules(bundle)
+            usual = rules == defaults.DEVICE_RULES
+            devices.attach(directory, usual_devices() if usual else _device_program(rules))
+        pid, pidfd = sandbox.born() if sandbox else _clone(birth, ours, directory)
+    except BaseException:
+        cgroup.remove()
+        raise
+    theirs.close()
+    streams.close_theirs()
+    for fd in (directory, *joins, *({birth.command.init} - {-1})):
+        os.close(fd)
+    identity = process.Identity.of(pid)
+    return Started(bundle, cgroup, pid, pidfd, ours, streams, identity, []), plan
+
+
+def _clone(birth: init.Birth, ours: socket.socket, directory: int) -> tuple[int, int]:
+    joined = birth.bundle.namespaces.joined()
+    if joined:
+        return _clone_joining(birth, ours, directory, joined)
+    pid, pidfd = process.clone3(birth.plan.clone_flags | process.CLONE_PARENT, cgroup=directory)
+    if pid == 0:
+        ours.close()
+        init.main(birth)
+    return pid, pidfd
+
+
+def _clone_joining(
+    birth: init.Birth, ours: socket.socket, directory: int, joined: dict[str, tuple[int, int]]
+) -> tuple[int, int]:
+    """Clone through a helper that first joins others' namespaces; both are the keeper's children."""
+    handles = {kind: _open_process(kind, *target) for kind, target in joined.items()}
+    report, helper_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    helper, helper_fd = process.clone3(process.CLONE_PARENT)
+    if helper == 0:
+        ours.close()
+        try:
+            for kind in ("net", "ipc", "uts", "pid"):
+                if kind in handles:
+                    ns.setns(handles[kind], ns.FLAGS[kind])
+            _prepare_in_joined(birth, joined)
+            if "user" in handles:
+                ns.setns(handles["user"], ns.CLONE_NEWUSER)
+            pid, pidfd = process.clone3(birth.plan.clone_flags | process.CLONE_PARENT, cgroup=directory)
+            if pid == 0:
+                helper_end.close()
+                report.close()
+                init.main(birth)
+            link.send(helper_end, b"P", [pidfd], pid)
+        except BaseException as e:
+            link.send(helper_end, b"E", message=faults.to_wire(e, "join a namespace"))
+        finally:
+            os._exit(0)
+    helper_end.close()
+    answer, fds, message = link.receive(report)
+    report.close()
+    for fd in (helper_fd, *handles.values()):
+        os.close(fd)
+    if answer != b"P":
+        raise faults.from_wire(message or {"message": "cannot join a namespace: the helper died"})
+    return int(message), fds[0]
+
+
+def _open_process(kind: str, pid: int, start_time: int) -> int:
+    fd = process.Identity(pid, start_time, process.boot_id()).open()
+    if fd is None:
+        raise Conflict(f"cannot join the {kind} namespace of process {pid}: it is not running")
+    return fd
+
+
+def _prepare_in_joined(birth: init.Birth, joined: dict[str, tuple[int, int]]) -> None:
+    """Mount here, as the host's root, what a new user namespace would not be allowed to."""
+    if "user" in joined or not birth.bundle.in_userns:
+        return
+    for kind in ("net", "ipc"):
+        target = setup.FILESYSTEMS_OF[kind]
+        for step in birth.plan.operations:
+            if kind in joined and isinstance(step, op.NewFilesystem) and step.target == target:
+                birth.prepared[target] = m.new_mount(step.fs, dict(step.options), step.attributes)

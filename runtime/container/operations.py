@@ -1,0 +1,332 @@
+"""What a container's first process does to its own mount namespace: small frozen steps that describe themselves.
+
+Each step may `prepare` (make detached file systems before the root exists) and then is applied in
+order. Targets are resolved inside the root by descriptor, once; our own fixed targets (/proc, /dev,
+/sys) follow no link at all, so an image cannot redirect them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+
+from runtime.container.copy_up import copy_up
+from runtime.errors import InvalidInput, Unsupported
+from runtime.kernel import mount as m
+
+_KEPT_BACK = (
+    "this kernel does not have it, or keeps it from user namespaces, as those before 6.12 do with net.core and more: "
+    "`userns_mode: host` starts the container without one"
+)
+_SAFE = m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where the steps act: the root's descriptor, mounts handed over, mounts prepared by steps."""
+
+    root: int = -1
+    sources: list[int] = field(default_factory=list)
+    prepared: dict[str, int] = field(default_factory=dict)
+    terminal: int = -1  # slave end of the container's terminal
+
+
+class Step:
+    """What every step can do; most have nothing to prepare."""
+
+    __slots__ = ()
+
+    def prepare(self, stage: Stage) -> None:
+        """Make what needs no root yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRoot(Step):
+    """Attach the root file system in our namespace, on the one place that is surely there, and enter it."""
+
+    source: int = 0
+
+    def describe(self) -> str:
+        return "attach the root file system"
+
+    def apply(self, stage: Stage) -> None:
+        fd = stage.sources[self.source]
+        place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        m.move_mount(fd, place)
+        os.close(place)
+        stage.root = fd
+        os.fchdir(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Attach(Step):
+    """Attach a mount that was handed over; `follow` resolves links of the image inside the root."""
+
+    source: int
+    target: str
+    what: str
+    follow: bool = True
+    copy_up: bool = False
+    seal: bool = False  # read-only from then on
+
+    def describe(self) -> str:
+        return f"mount {self.what} on {self.target}"
+
+    def apply(self, stage: Stage) -> None:
+        fd = stage.sources[self.source]
+        directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        target = target_of(stage.root, self.target, directory=directory, follow=self.follow)
+        if self.copy_up and directory:
+            copy_up(target, fd)
+        m.move_mount(fd, target)
+        os.close(target)
+        if self.seal:
+            m.mount_setattr(fd, set=m.MOUNT_ATTR_RDONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class NewFilesystem(Step):
+    """A file system of a kind that belongs to the container's own namespaces."""
+
+    fs: str
+    target: str
+    options: tuple[tuple[str, str | None], ...] = ()
+    attributes: int = _SAFE
+    follow: bool = False
+
+    def describe(self) -> str:
+        return f"mount {self.fs} on {self.target}"
+
+    def prepare(self, stage: Stage) -> None:
+        if self.target not in stage.prepared:
+            stage.prepared[self.target] = m.new_mount(self.fs, dict(self.options), self.attributes)
+
+    def apply(self, stage: Stage) -> None:
+        target = target_of(stage.root, self.target, directory=True, follow=self.follow)
+        m.move_mount(stage.prepared[self.target], target)
+        os.close(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal(Step):
+    """Make a file system of ours read-only, now that everything is in it."""
+
+    target: str
+
+    def describe(self) -> str:
+        return f"seal {self.target}"
+
+    def apply(self, stage: Stage) -> None:
+        m.mount_setattr(stage.prepared[self.target], set=m.MOUNT_ATTR_RDONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Readonly(Step):
+    """Show a path read-only by a clone of itself on top; nothing when there is no such path."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+    def apply(self, stage: Stage) -> None:
+        target = existing(stage.root, self.path)
+        if target is None:
+            return
+        clone = m.open_tree(target, "", recursive=True)
+        m.mount_setattr(clone, set=m.MOUNT_ATTR_RDONLY)
+        m.move_mount(clone, target)
+        os.close(clone)
+        os.close(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask(Step):
+    """Hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs all of them share."""
+
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"mask {' '.join(self.paths)}"
+
+    def apply(self, stage: Stage) -> None:
+        empty = -1
+        null = existing(stage.root, "/dev/null")
+        for path in self.paths:
+            target = existing(stage.root, path)
+            if target is None:
+                continue
+            if stat.S_ISDIR(os.fstat(target).st_mode):
+                if empty < 0:  # the first is the one itself: before Linux 6.15 only what is attached can be cloned
+                    clone = empty = m.new_mount(
+                        "tmpfs", {"nr_blocks": "1", "nr_inodes": "1"}, _SAFE | m.MOUNT_ATTR_RDONLY
+                    )
+                else:
+                    clone = m.open_tree(empty, "")
+            elif null is not None:
+                clone = m.open_tree(null, "")
+            m.move_mount(clone, target)
+            if clone != empty:
+                os.close(clone)
+            os.close(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Console(Step):
+    """Show the terminal's slave end as /dev/console."""
+
+    def describe(self) -> str:
+        return "mount the terminal on /dev/console"
+
+    def apply(self, stage: Stage) -> None:
+        target = target_of(stage.root, "/dev/console", directory=False, follow=False)
+        clone = m.open_tree(stage.terminal, "")
+        m.move_mount(clone, target)
+        os.close(clone)
+        os.close(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl(Step):
+    """Write one namespaced kernel parameter through the container's own /proc."""
+
+    name: str
+    value: str
+    optional: bool = False
+
+    def describe(self) -> str:
+        return f"set sysctl {self.name}={self.value}"
+
+    def apply(self, stage: Stage) -> None:
+        path = "sys/" + self.name.replace(".", "/")
+        try:
+            fd = m.openat2(
+                stage.prepared["/proc"], path, os.O_WRONLY, resolve=m.RESOLVE_NO_SYMLINKS | m.RESOLVE_BENEATH
+            )
+            try:
+                os.write(fd, self.value.encode())
+            finally:
+                os.close(fd)
+        except (FileNotFoundError, PermissionError) as e:
+            if not self.optional:
+                raise Unsupported(f"cannot {self.describe()}: {e.strerror}", hint=_KEPT_BACK) from e
+        except OSError:
+            if not self.optional:
+                raise
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingDirectory(Step):
+    """Make the working directory where the image lacks it."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make the working directory {self.path}"
+
+    def apply(self, stage: Stage) -> None:
+        os.close(target_of(stage.root, self.path, directory=True))
+
+
+@dataclass(frozen=True, slots=True)
+class PivotRoot(Step):
+    """Make the root file system the root of our namespace and let go of the host's."""
+
+    read_only: bool
+
+    def describe(self) -> str:
+        return "pivot into the root file system" + (", read-only" if self.read_only else "")
+
+    def apply(self, stage: Stage) -> None:
+        os.fchdir(stage.root)
+        m.pivot_root(".", ".")  # the old root is now mounted over the new one: both are "."
+        m.umount2(".", m.MNT_DETACH)
+        os.chdir("/")
+        if self.read_only:
+            m.mount_setattr(stage.root, set=m.MOUNT_ATTR_RDONLY)
+
+
+Operation = (
+    AttachRoot | Attach | NewFilesystem | Seal | Readonly | Mask | Console | Sysctl | WorkingDirectory | PivotRoot
+)  # fmt: skip
+
+
+def existing(root: int, path: str) -> int | None:
+    """A descriptor of what `path` is inside the root without following links; None when it is not there."""
+    try:
+        return m.open_in_root(root, path.lstrip("/") or ".", follow=False)
+    except OSError:
+        return None
+
+
+def target_of(root: int, path: str, *, directory: bool, follow: bool = True) -> int:
+    """A descriptor of the mount point `path` inside the root, made (with its parents) where it is missing.
+
+    Raises InvalidInput when the image has something of the wrong kind, or a link where none may be, there.
+    """
+    try:
+        fd = m.open_in_root(root, path.lstrip("/") or ".", follow=follow)
+    except FileNotFoundError:
+        fd = _make(root, path, directory=directory, follow=follow)
+    except OSError as e:
+        raise InvalidInput(f"cannot mount on {path}: {e.strerror} in the image") from e
+    if stat.S_ISDIR(os.fstat(fd).st_mode) != directory:
+        os.close(fd)
+        kinds = ("a directory", "not a directory") if directory else ("a file", "a directory")
+        raise InvalidInput(f"cannot mount {kinds[0]} on {path}: it is {kinds[1]} in the image")
+    return fd
+
+
+def _make(root: int, path: str, *, directory: bool, follow: bool) -> int:
+    """Make `path` one component at a time, each resolved inside the root by descriptor.
+
+    A link that leads nowhere is completed like the kernel would: its target is made, inside the root.
+    """
+    parts = [p for p in path.split("/") if p not in ("", ".")]
+    done = parts[:-1] if ".." not in parts and _is_directory(root, "/".join(parts[:-1])) else []
+    parts = parts[len(done) :]
+    links = 0
+    while parts:
+        part = parts.pop(0)
+        parent = m.open_in_root(root, "/".join(done) or ".", follow=follow)
+        try:
+            found = _lstat(part, parent)
+            if found is not None and stat.S_ISLNK(found.st_mode) and follow:
+                links += 1
+                if links > 40:
+                    raise InvalidInput(f"cannot mount on {path}: too many links in the image")
+                link = os.readlink(part, dir_fd=parent)
+                done = [] if link.startswith("/") else done
+                parts = [p for p in link.split("/") if p not in ("", ".")] + parts
+                continue
+            if part == "..":
+                done = done[:-1]
+                continue
+            if found is None:
+                if directory or parts:
+                    os.mkdir(part, 0o755, dir_fd=parent)
+                else:
+                    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
+            done.append(part)
+        finally:
+            os.close(parent)
+    return m.open_in_root(root, "/".join(done) or ".", follow=follow)
+
+
+def _is_directory(root: int, path: str) -> bool:
+    """Whether a path is a directory with no link on the way, so that only its last component is missing."""
+    found = existing(root, path)
+    if found is None:
+        return False
+    try:
+        return stat.S_ISDIR(os.fstat(found).st_mode)
+    finally:
+        os.close(found)
+
+
+def _lstat(name: str, parent: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,74 @@
+"""Resource limits and OOM score of one process, set from outside it (man 2 prlimit, man 5 proc_pid_oom_score_adj).
+
+Raising a hard limit, or lowering the score, needs the host's CAP_SYS_RESOURCE; without it we go as far as we may and
+say so in a note.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from functools import cache
+
+from runtime.container import defaults
+from runtime.container.config import Bundle
+from runtime.errors import InvalidInput
+from runtime.kernel import procfs
+
+
+def set_rlimits(pid: int, bundle: Bundle) -> list[str]:
+    """The defaults with the bundle's limits over them; notes. Raises InvalidInput for a name there is none of."""
+    notes = []
+    for name, (soft, hard) in _wanted(bundle).items():
+        number = _number(name)
+        try:
+            resource.prlimit(pid, number, (soft, hard))
+        except (PermissionError, ValueError):
+            ours = resource.getrlimit(number)[1]
+            top = ours if hard == -1 or (ours != -1 and hard > ours) else hard
+            resource.prlimit(pid, number, (top if soft == -1 or -1 < top < soft else soft, top))
+            if any(limit.name == name for limit in bundle.rlimits):
+                notes.append(f"ulimit {name} lowered to {top}: more needs CAP_SYS_RESOURCE")
+    return notes
+
+
+def make_room(bundle: Bundle) -> None:
+    """Raise our own hard limits to what a child will be given, while we may; before a user namespace is entered."""
+    for name, (_, hard) in _wanted(bundle).items():
+        soft, ours = resource.getrlimit(_number(name))
+        if ours != -1 and (hard == -1 or hard > ours):
+            try:
+                resource.setrlimit(_number(name), (soft, hard))
+            except (PermissionError, ValueError):
+                continue
+
+
+def set_oom_score(pid: int, bundle: Bundle) -> list[str]:
+    """The bundle's score, where the process has inherited another one; notes."""
+    if not bundle.oom_score_adj and own_oom_score() == 0:
+        return []
+    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(bundle.oom_score_adj).encode())
+    except PermissionError:
+        return [f"oom_score_adj {bundle.oom_score_adj} not set: needs CAP_SYS_RESOURCE"]
+    finally:
+        os.close(fd)
+    return []
+
+
+@cache
+def own_oom_score() -> int:
+    """Ours, which a container would inherit."""
+    return int(procfs.read("/proc/self/oom_score_adj"))
+
+
+def _wanted(bundle: Bundle) -> dict[str, tuple[int, int]]:
+    return {**defaults.RLIMITS, **{limit.name: (limit.soft, limit.hard) for limit in bundle.rlimits}}
+
+
+def _number(name: str) -> int:
+    number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+    if number is None:
+        raise InvalidInput(f"cannot set ulimit {name!r}: there is none of that name")
+    return int(number)

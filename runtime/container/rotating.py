@@ -1,0 +1,71 @@
+"""A file that is appended to up to a bound and then set aside: what a log on disk is made of."""
+
+from __future__ import annotations
+
+import os
+
+
+class RotatingFile:
+    """Appends to `path`; before it would pass `max_bytes` it becomes `path.1`, of which `max_files` - 1 are kept."""
+
+    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+        self._path, self._max_bytes, self._max_files = path, max_bytes, max(max_files, 1)
+        self._fd = -1
+        self._inode = self._size = 0
+
+    def position(self) -> tuple[int, int]:
+        """(inode, length) of the newest file, which is made if there is none; zeros if it cannot be."""
+        try:
+            if self._fd < 0:
+                self._open()
+        except OSError:
+            return 0, 0
+        return self._inode, self._size
+
+    def rewind(self, inode: int, length: int) -> None:
+        """Cut off what was added after `position` was that."""
+        if not inode or self.position() == (0, 0):
+            return
+        length = length if self._inode == inode else 0
+        if self._size > length:
+            os.ftruncate(self._fd, length)
+            self._size = length
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Add whole records; what the disk refuses is lost, silently for the container."""
+        try:
+            if self._fd < 0:
+                self._open()
+            if self._max_bytes and self._size and self._size + len(data) > self._max_bytes:
+                self._rotate()
+            view = memoryview(data)
+            while view:
+                written = os.write(self._fd, view)
+                self._size += written
+                view = view[written:]
+        except OSError:  # disk full, directory gone: try afresh with the next piece
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._path, flags, 0o640)
+        found = os.fstat(self._fd)
+        self._inode, self._size = found.st_ino, found.st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self._max_files - 1, 0, -1):
+            newer = f"{self._path}.{number - 1}" if number > 1 else self._path
+            try:
+                os.rename(newer, f"{self._path}.{number}")
+            except FileNotFoundError:
+                continue
+        if self._max_files == 1:
+            os.unlink(self._path)
+        self._open()

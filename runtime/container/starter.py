@@ -1,0 +1,221 @@
+"""From a bundle to a container's first process standing at its start barrier, then into the monitor's hands.
+
+Runs in a fork of the keeper that ends with the start: what it needs of memory the keeper need not have.
+The process is cloned first; while it makes its own file systems we prepare the mounts only the host's
+root can make, so both processors work. Whatever fails, the process is killed, the cgroup removed, and
+the failing step named.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from dataclasses import asdict
+from typing import Any
+
+from runtime.container import attach, charge, cloning, faults, intake, link, rlimits, runs, setup, warden, wire
+from runtime.container import sandbox as sandboxes
+from runtime.container.charge import Charge, Held
+from runtime.container.cloning import Started
+from runtime.container.config import Bundle
+from runtime.container.sandbox import Sandbox
+from runtime.errors import KernelRefused, TrueupError
+from runtime.kernel import failpoint
+
+_PREDECESSOR_PATIENCE = 10.0  # seconds for the last run to be cleared away
+
+
+class Aborted(Exception):
+    """The one who asked for the start is gone or changed its mind."""
+
+
+def run(
+    client: socket.socket, bundle: Bundle, program: bytes, to_keeper: socket.socket, sandbox: Sandbox | None
+) -> None:
+    """Start a container for `client`, in the sandbox if it suits, and leave it to the keeper."""
+    started = listener = None
+    wanted = sandboxes.wanted(bundle)
+    if sandbox and sandbox.flags != wanted:
+        sandbox.close()
+        sandbox = None
+    try:
+        link.send(to_keeper, link.WANTED, message=wanted)
+        os.makedirs(bundle.run_directory, mode=0o700, exist_ok=True)
+        lock = runs.lock(bundle.run_directory, _PREDECESSOR_PATIENCE)
+        _forget_last_run(bundle)
+        listener = attach.listen(attach.path(bundle.run_directory))  # before anybody knows of the container
+        if sandbox:
+            map_ids(sandbox.pid, bundle)
+        started, plan = cloning.clone(bundle, program, sandbox)
+        wire.send(client, wire.control(pid=started.pid, start_time=started.identity.start_time))
+        if sandbox:
+            wire.send(client, wire.control(netlink=True), [sandbox.netlink])
+            sandbox.close()
+        failpoint.passing("start.cloned")
+        prepare(started, plan, mapped=sandbox is not None)
+        failpoint.passing("start.prepared")
+        await_ready(started, client, to_keeper)
+        failpoint.passing("start.ready")
+        answer = _hand_over(started, listener, lock, to_keeper)
+    except Aborted:
+        _undo(bundle, started, listener)
+        answer = {"aborted": True}
+    except (TrueupError, OSError) as e:
+        _undo(bundle, started, listener)
+        answer = {"error": faults.to_wire(e)}
+    try:
+        wire.send(client, wire.control(**answer))
+    except wire.Closed:  # nobody wants to know: the container runs, or is undone
+        pass
+
+
+def _hand_over(started: Started, listener: socket.socket, lock: int, to_keeper: socket.socket) -> dict[str, Any]:
+    """Give the keeper all it needs; it opens the barrier. Raises what kept the command from being executed."""
+    bundle, io = started.bundle, started.stdio
+    mine = Charge(
+        id=bundle.id,
+        directory=bundle.directory,
+        run_directory=bundle.run_directory,
+        cgroup=bundle.cgroup,
+        tty=bundle.tty,
+        stdin_once=bundle.stdin_once,
+        owns_pids=bundle.namespaces.private("pid"),
+        log=asdict(bundle.log),
+        pid=started.pid,
+        start_time=started.identity.start_time,
+        has_stdin=io.stdin >= 0,
+        warden=warden.post(io.stdin, started.pidfd) if bundle.tty else [],
+    )
+    held = Held(started.pidfd, started.root, io.stdin, io.stdout, io.stderr, lock)
+    charge.send(to_keeper, mine, held, [started.sock.fileno(), listener.fileno()])
+    kind, _, answer = link.receive(to_keeper)
+    if kind != link.READY:
+        raise _failure(answer)
+    return {"running": True, "started_at": answer}
+
+
+def _undo(bundle: Bundle, started: Started | None, listener: socket.socket | None) -> None:
+    if started:
+        started.kill()
+        started.cgroup.remove()
+    if listener:
+        listener.close()
+    for path in (runs.run_path(bundle.run_directory), attach.path(bundle.run_directory)):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+def _forget_last_run(bundle: Bundle) -> None:
+    intake.forget(bundle.run_directory)
+    shown = [runs.exit_path(directory) for directory in (bundle.directory, bundle.run_directory)]
+    for path in (*shown, runs.run_path(bundle.run_directory)):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+def prepare(started: Started, plan: setup.Plan, *, mapped: bool = False) -> None:
+    """Give the process its id map unless it has one, limits and mounts."""
+    bundle = started.bundle
+    if bundle.namespaces.private("user") and not mapped:
+        map_ids(started.pid, bundle)
+    link.send(started.sock, link.MAPPED)
+    started.notes += rlimits.set_rlimits(started.pid, bundle) + rlimits.set_oom_score(started.pid, bundle)
+    fds = open_sources(plan, started.pid, bundle)
+    try:
+        link.send(started.sock, link.MOUNTS, fds)
+        started.root = fds.pop(0)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def map_ids(pid: int, bundle: Bundle) -> None:
+    """Write the id maps of a process in a new user namespace, if the bundle has one."""
+    if bundle.userns_base:
+        for name in ("uid_map", "gid_map"):
+            _write(f"/proc/{pid}/{name}", f"0 {bundle.userns_base} {bundle.userns_size}")
+
+
+def open_sources(plan: setup.Plan, pid: int, bundle: Bundle) -> list[int]:
+    """Make the mounts of a plan, owners mapped into the user namespace of `pid`. Errors name the mount."""
+    userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if bundle.userns_base else -1
+    fds: list[int] = []
+    try:
+        for source in plan.sources:
+            doing = f"open {source.describe()}"
+            fds.append(source.open(userns))
+    except BaseException as e:
+        for fd in fds:
+            os.close(fd)
+        if isinstance(e, OSError):
+            raise faults.from_wire(faults.to_wire(e, doing)) from e
+        raise
+    finally:
+        if userns >= 0:
+            os.close(userns)
+    return fds
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def await_ready(started: Started, client: socket.socket, to_keeper: socket.socket) -> None:
+    """Relay what the child hands out until it stands at the barrier and the client has released it.
+
+    Raises Aborted when the client is gone, and the child's own error.
+    """
+    poll = select.poll()
+    for sock in (started.sock, client, to_keeper):
+        poll.register(sock, select.POLLIN)
+    ready = released = False
+    while not (ready and released):
+        for fd, _ in poll.poll():
+            if fd == client.fileno():
+                _read_release(client)
+                released = True
+                poll.unregister(client)
+            elif fd == to_keeper.fileno():
+                raise KernelRefused("cannot start: the keeper died")
+            elif _relay(started, client):
+                ready = True
+                wire.send(client, wire.control(ready=True, notes=started.notes))
+
+
+def _relay(started: Started, client: socket.socket) -> bool:
+    """Take one message of the child; True when it stands at the barrier."""
+    kind, fds, message = link.receive(started.sock)
+    if kind == link.READY:
+        return True
+    if kind == link.NETLINK:
+        wire.send(client, wire.control(netlink=True), fds)
+        os.close(fds[0])
+    elif kind == link.TERMINAL:
+        started.stdio.stdin = started.stdio.stdout = fds[0]
+    else:
+        raise _failure(message)
+    return False
+
+
+def _read_release(client: socket.socket) -> None:
+    try:
+        message = wire.receive_control(client)
+    except wire.Closed as e:
+        raise Aborted from e
+    if "release" not in message:
+        raise Aborted
+
+
+def _failure(message: Any) -> TrueupError:
+    if not message:
+        return KernelRefused("cannot start: the container's first process died during set-up")
+    return faults.from_wire(message)

@@ -1,0 +1,1 @@
+"""The border between those who decide and the kernel: the `Runtime` protocol and its values."""

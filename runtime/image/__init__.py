@@ -1,0 +1,1 @@
+"""Images by name and digest: references, manifests, registries, archives, the store."""

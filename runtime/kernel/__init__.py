@@ -1,0 +1,1 @@
+"""The kernel as Python sees it: one wrapper per syscall, named as in man section 2."""

@@ -1,0 +1,1 @@
+"""Networks: modes, addresses, links, firewall, names."""

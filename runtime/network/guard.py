@@ -1,0 +1,244 @@
+"""Keeps the kernel's firewall equal to the rules that should be there; blocking, thread-safe.
+
+It remembers what it put in, so that one more port is one element and not a new table, and compares
+with what the kernel lists, so that `nft flush ruleset` or an edited rule is noticed and undone.
+It also switches forwarding on. If it was off, the host was no router before us: then nothing is
+forwarded but containers' traffic (`Rules.closed`), remembered in the state directory until reboot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from runtime.errors import KernelRefused
+from runtime.network import conntrack, firewall, listing, pinning, publishing, rivals, strangers
+from runtime.network.bridges import read_sysctl, write_sysctl
+from runtime.network.firewall import Rules
+from runtime.network.nft import Nft
+from runtime.network.publishing import Claim, Elements
+from runtime.network.values import EndpointState, Publish
+
+_FORWARD4 = "net/ipv4/ip_forward"
+_FORWARD6 = "net/ipv6/conf/all/forwarding"
+
+
+class Guard:
+    """The tables of one data root."""
+
+    def __init__(self, table: str, state_dir: str, report: Callable[[str], None]) -> None:
+        self._table = table
+        self._report = report
+        self._nft = Nft()
+        self._lock = threading.RLock()
+        self._applied: Elements | None = None  # None: unknown, replace the whole table
+        self._chains: str | None = None
+        self._memory = os.path.join(state_dir, "rules.json")
+        self._marker = os.path.join(state_dir, "forwarding")
+        self._closed = self._marked()
+        self._pinning = self._bridges_have_rules()
+
+    def close(self) -> None:
+        """Free the library's context; the table stays."""
+        self._nft.close()
+
+    def replace(self, rules: Rules) -> None:
+        """Put the whole of both tables in, in one transaction."""
+        with self._lock:
+            rules = self._completed(rules)
+            self._applied = None
+            self._nft.run(firewall.table_text(rules), f"set up firewall table {self._table}")
+            self._applied = firewall.elements(rules)
+            self._chains = listing.chains(self._list(terse=True))
+            self._remember(rules)
+
+    def remove(self) -> None:
+        """Take the whole table away; gone is gone."""
+        with self._lock:
+            self._applied = self._chains = None
+            for family in self._families():
+                text = f"table {family} {self._table} {{ }}\ndelete table {family} {self._table}"
+                self._nft.run(text, f"remove firewall table {self._table}")
+
+    def ensure(self, rules: Rules) -> None:
+        """Put the table in, unless it is as it should be; what an earlier agent put in is adopted."""
+        with self._lock:
+            if self._applied is None:
+                self._chains = self._remembered(self._completed(rules))
+            if self._chains is None or self._table_drift(rules):
+                self.replace(rules)
+            elif self._applied is None:
+                self._applied = firewall.elements(self._completed(rules))
+
+    def pin(self, end: EndpointState, rules: Callable[[], Rules]) -> None:
+        """Hold an end that is about to be made to its own addresses."""
+        with self._lock:
+            new = pinning.elements([end]) if self._pinning else {}
+            if self._applied is None and new:
+                self.replace(rules())
+            elif self._applied is not None:
+                self._change({}, {place: note for place, note in new.items() if place not in self._applied}, rules)
+
+    def unpin(self, end: EndpointState, rules: Callable[[], Rules]) -> None:
+        """Forget an end that is gone."""
+        with self._lock:
+            applied = self._applied or {}
+            self._change({p: n for p, n in pinning.elements([end]).items() if applied.get(p) == n}, {}, rules)
+
+    def republish(self, gone: Sequence[Publish], new: Sequence[Publish], rules: Callable[[], Rules]) -> None:
+        """Close ports and open others: single elements if possible, else the whole table of `rules`."""
+        with self._lock:
+            self._republish(gone, new, rules)
+        conntrack.forget_udp(p.host_port for p in (*gone, *new) if p.protocol == "udp")
+
+    def _republish(self, gone: Sequence[Publish], new: Sequence[Publish], rules: Callable[[], Rules]) -> None:
+        target = self._completed(rules())
+        routed = firewall.routed_by(target)
+        wanted = list(publishing.claims(new, routed))
+        old, fresh = publishing.single(publishing.claims(gone, routed)), publishing.single(wanted)
+        if self._applied is None or not _plain(self._applied, old, fresh, wanted):
+            self.replace(target)
+            return
+        self._change(old, fresh, rules)
+
+    def _change(self, old: Elements, new: Elements, rules: Callable[[], Rules]) -> None:
+        """Take single elements out and put others in; `rules` says what the whole is, should that fail."""
+        commands = firewall.change_text(self._table, old, new)
+        if not commands or self._applied is None:
+            return
+        try:
+            self._nft.run("\n".join(commands), f"change firewall table {self._table}")
+        except KernelRefused:  # somebody changed the table: put it in whole
+            self.replace(rules())
+            return
+        for place in old:
+            del self._applied[place]
+        self._applied.update(new)
+
+    def forwarding(self, *, ipv6: bool) -> None:
+        """Let the kernel forward packets, and say so if it did not."""
+        with self._lock:
+            for name, wanted in ((_FORWARD4, True), (_FORWARD6, ipv6)):
+                if not wanted or read_sysctl(name) != "0":
+                    continue
+                if name == _FORWARD6:
+                    _keep_router_advertisements()
+                if name == _FORWARD4:
+                    self._mark()
+                write_sysctl(name, "1")
+                self._report(f"{name.replace('/', '.')} was 0 and is 1 now; only containers are forwarded")
+
+    def differences(self, rules: Rules) -> list[str]:
+        """What is not as it should be in table and forwarding, and ports claimed twice."""
+        drift = publishing.collisions(rules.publishes) + self._table_drift(rules)
+        if rules.bridges and read_sysctl(_FORWARD4) == "0":
+            drift.append("net.ipv4.ip_forward is not 1")
+        return drift
+
+    def rivals(self) -> list[Publish]:
+        """Ports that other agents on this host have published."""
+        with self._lock:
+            return rivals.published(self._nft, self._table)
+
+    def strangers(self) -> list[str]:
+        """Texts for chains of others that may stop containers' traffic."""
+        with self._lock:
+            return strangers.texts(self._nft)
+
+    def _table_drift(self, rules: Rules) -> list[str]:
+        """What the kernel's table lacks or has too much."""
+        with self._lock:
+            try:
+                listed = self._list()
+            except KernelRefused as error:
+                return [str(error)] if rules.bridges else []
+            chains = self._chains
+        found, wanted = listing.elements(listed), firewall.elements(self._completed(rules))
+        drift, passing = [], {f'comment "{container}"' for container in rules.unsettled}
+        for place in sorted(found.keys() | wanted.keys()):
+            if place[0] in pinning.SETS and (found.get(place) or wanted.get(place)) in passing:
+                continue
+            if found.get(place) != wanted.get(place):
+                state = "gone" if place not in found else "foreign" if place not in wanted else "changed"
+                drift.append(f"firewall element {place[0]} {{ {place[1]} }} is {state}")
+        if chains is not None and listing.chains(listed) != chains:
+            drift.append(f"rules of firewall table {self._table} were changed")
+        return drift
+
+    def _list(self, *, terse: bool = False) -> list[dict[str, Any]]:
+        """Both tables; KernelRefused, with a text that says so, when one is gone."""
+        found: list[dict[str, Any]] = []
+        for family in self._families():
+            try:
+                found += self._nft.run(f"list table {family} {self._table}", "list", terse=terse)
+            except KernelRefused as error:
+                raise KernelRefused(f"firewall table {family} {self._table} is gone", errno=error.errno) from error
+        return found
+
+    def _families(self) -> tuple[str, ...]:
+        return ("inet", "bridge") if self._pinning else ("inet",)
+
+    def _completed(self, rules: Rules) -> Rules:
+        return replace(rules, closed=self._closed, pinning=self._pinning)
+
+    def _bridges_have_rules(self) -> bool:
+        """Whether the kernel has nftables for bridges; said once if not."""
+        name = f"bridge {self._table}_trial"
+        try:
+            self._nft.run(f"add table {name}\ndelete table {name}", "make rules for bridges")
+        except KernelRefused as error:
+            self._report(f"containers with CAP_NET_RAW can pretend to be others on their networks: {error}")
+            return False
+        return True
+
+    def _remember(self, rules: Rules) -> None:
+        """Keep what the kernel makes of our rules, so that the next agent can tell them from others."""
+        with open(self._memory, "w", encoding="utf-8") as file:
+            json.dump([firewall.rules_text(rules), self._chains], file)
+
+    def _remembered(self, rules: Rules) -> str | None:
+        """How the kernel lists these very rules, if an earlier agent put them in."""
+        try:
+            with open(self._memory, encoding="utf-8") as file:
+                text, chains = json.load(file)
+        except (OSError, ValueError):
+            return None
+        return str(chains) if text == firewall.rules_text(rules) else None
+
+    def _marked(self) -> bool:
+        """Whether we switched forwarding on since boot (the marker names the boot)."""
+        try:
+            with open(self._marker, encoding="ascii") as file:
+                return file.read() == _boot_id()
+        except OSError:
+            return False
+
+    def _mark(self) -> None:
+        self._closed = True
+        self._applied = None
+        with open(self._marker, "w", encoding="ascii") as file:
+            file.write(_boot_id())
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _plain(applied: Elements, old: Elements, new: Elements, wanted: Sequence[Claim]) -> bool:
+    """Whether a change touches only ports that nobody shares."""
+    if any(applied.get(place) != note for place, note in old.items()) or len(new) < len(wanted):
+        return False
+    left = applied.keys() - old.keys()
+    return not any(claim.place in left or claim.shared_place in left for claim in wanted)
+
+
+def _keep_router_advertisements() -> None:
+    """A forwarding host ignores router advertisements unless accept_ra is 2: keep its own routes."""
+    for name in os.listdir("/proc/sys/net/ipv6/conf"):
+        if name not in ("all", "default") and read_sysctl(f"net/ipv6/conf/{name}/accept_ra") == "1":
+            write_sysctl(f"net/ipv6/conf/{name}/accept_ra", "2", optional=True)

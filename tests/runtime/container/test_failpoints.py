@@ -1,0 +1,96 @@
+"""Killed at every named place of a start and an end: no code of the image ran too early, no exit is invented."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from runtime.container import runs
+from runtime.errors import TrueupError
+from runtime.kernel import failpoint
+from runtime.kernel.cgroup import Cgroup
+from runtime.kernel.process import Identity, boot_id
+from tests.runtime.container.world import World, ended, run, settle
+
+
+def test_the_variable_is_read() -> None:
+    assert failpoint.parse("") == {}
+    assert failpoint.parse("a=kill;b=error@3;c=sleep:0.5") == {
+        "a": ("kill", 1),
+        "b": ("error", 3),
+        "c": ("sleep:0.5", 1),
+    }
+    with pytest.raises(ValueError):
+        failpoint.parse("a=explode")
+    failpoint.passing("nothing")
+
+
+def test_they_count_and_act(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failpoint, "_ARMED", failpoint.parse("x=error@2"))
+    failpoint.passing("x")
+    with pytest.raises(OSError, match="failpoint x"):
+        failpoint.passing("x")
+    failpoint.passing("x")
+
+
+BEFORE = ("start.cgroup", "start.cloned", "start.prepared", "start.ready", "monitor.charged", "monitor.recorded")
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("point", BEFORE)
+@pytest.mark.parametrize("action", ["kill", "error"])
+def test_before_the_barrier_opens(world: World, monkeypatch: pytest.MonkeyPatch, point: str, action: str) -> None:
+    monkeypatch.setenv(failpoint.VARIABLE, f"{point}={action}")
+
+    async def test(w: World) -> None:
+        bundle = w.bundle("sh", "-c", "echo ran > /ran; sleep 60")
+        with pytest.raises(TrueupError):
+            await w.start(bundle)
+        group = Cgroup(bundle.cgroup)
+        await settle(lambda: all(ended(pid) for pid in group.pids()))
+        group.remove()
+        assert not os.path.exists(f"{bundle.upper}/ran")
+        if action == "error":
+            assert not os.path.exists(runs.run_path(bundle.run_directory))
+
+    run(world, test)
+
+
+@pytest.mark.privileged
+def test_a_monitor_that_dies_before_it_can_say_so_has_not_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(failpoint.VARIABLE, "monitor.released=kill")
+
+    async def test(w: World) -> None:
+        bundle = w.bundle("sleep", "60")
+        pending = await w.spawner.start(bundle)
+        with pytest.raises(TrueupError):
+            await pending.release()
+        assert not Identity(pending.pid, pending.start_time, boot_id()).alive()
+        assert not Cgroup(bundle.cgroup).exists()
+
+    run(world, test)
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("point", ["monitor.ended", "monitor.exit-shown"])
+@pytest.mark.parametrize("action", ["kill", "error"])
+def test_a_monitor_that_dies_at_the_end_has_said_how_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch, point: str, action: str
+) -> None:
+    monkeypatch.setenv(failpoint.VARIABLE, f"{point}={action}")
+
+    async def test(w: World) -> None:
+        bundle = w.bundle("sh", "-c", "trap 'exit 4' TERM; echo > /ready; while :; do sleep 0.05; done")
+        pending = await w.start(bundle)
+        await settle(lambda: os.path.exists(f"{bundle.upper}/ready"))
+        waiting = asyncio.ensure_future(w.end(bundle, pending))
+        await asyncio.sleep(0)
+        os.kill(pending.pid, signal.SIGTERM)
+        assert (await waiting).code == 4
+
+    run(world, test)

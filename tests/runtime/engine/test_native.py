@@ -1,0 +1,218 @@
+"""What only the native runtime promises: drift healed, recovery after a death, files that come and go."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from runtime.engine.codec import to_json
+from runtime.engine.model import (
+    ContainerConfig,
+    EndpointConfig,
+    ExecConfig,
+    LogQuery,
+    NetworkConfig,
+    NetworkingConfig,
+    PortBinding,
+    State,
+)
+from runtime.engine.native import NativeRuntime, native
+from runtime.engine.record import Run
+from runtime.errors import KernelRefused
+from runtime.kernel import failpoint, process
+from runtime.kernel.process import boot_id
+from tests.e2e.harness import free_port, get
+from tests.runtime.engine.test_native_contract import IMAGE, load_image, runtime
+
+__all__ = ["runtime"]
+pytestmark = [pytest.mark.privileged, pytest.mark.anyio]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def config(name: str, *command: str, **more: object) -> ContainerConfig:
+    more.setdefault("networking", NetworkingConfig(mode="none"))
+    return ContainerConfig(name=name, image=IMAGE, command=command or ("sleep", "1000"), **more)  # type: ignore[arg-type]
+
+
+async def inside(runtime: NativeRuntime, name: str, *command: str) -> str:
+    """Output of a command in a container."""
+    process = await runtime.exec(name, ExecConfig(args=command))
+    text = b""
+    while piece := await process.stdio.read():
+        text += piece[1]
+    await process.wait()
+    return text.decode()
+
+
+async def test_links_rules_and_bridges_that_others_take_away_come_back(runtime: NativeRuntime) -> None:
+    await runtime.create_network(NetworkConfig(name="net"))
+    port = free_port()
+    networking = NetworkingConfig(
+        endpoints=(EndpointConfig(network="net"),),
+        ports=(PortBinding(container_port=80, host_ip="127.0.0.1", host_port=port),),
+    )
+    await runtime.create(config("web", "httpd", "-f", "-p", "80", "-h", "/www", networking=networking))
+    before = await runtime.start("web")
+    bridge = next(n.bridge for n in (await runtime.snapshot()).networks if n.name == "net")
+    url = f"http://127.0.0.1:{port}"
+    assert "It runs" in get(url)
+    table = runtime.layout.name.replace("-", "_")
+    for damage in (["nft", "delete", "table", "inet", table], ["ip", "link", "del", bridge]):
+        subprocess.run(damage, check=True)
+        assert get(url, 1) == ""
+        assert await runtime.resync()
+        assert "It runs" in get(url), damage
+    link = before.endpoints[0].interface
+    await inside(runtime, "web", "true")
+    subprocess.run(["ip", "link", "del", _host_link(bridge)], check=True)
+    assert any("is gone" in text for text in await runtime.resync())
+    assert "It runs" in get(url)
+    assert link in await inside(runtime, "web", "ip", "addr")
+    assert (await runtime.inspect("web")).pid == before.pid
+    assert await runtime.resync() == []
+
+
+def _host_link(bridge: str) -> str:
+    listed = subprocess.run(["ip", "-o", "link", "show", "master", bridge], capture_output=True, text=True, check=True)
+    return listed.stdout.split(": ")[1].split("@")[0]
+
+
+async def test_what_a_container_writes_to_its_etc_files_is_kept_from_the_run_directory(runtime: NativeRuntime) -> None:
+    await runtime.create(config("web"))
+    id = (await runtime.start("web")).id
+    for again in (False, True):
+        if again:
+            await runtime.stop("web", timeout=0)
+            await runtime.start("web")
+        for name in ("hosts", "hostname", "resolv.conf"):
+            await inside(runtime, "web", "sh", "-c", f"echo by the container >> /etc/{name}")
+            text = Path(runtime.layout.container(id), name).read_text()
+            assert text.count("by the container") == 1, "anew at each start"
+
+
+async def test_a_new_agent_takes_over_what_runs(scratch: Path, cgroup_parent: str) -> None:
+    where = (str(scratch / "data"), str(scratch / "run"), cgroup_parent)
+    first = native(*where)
+    await first.open()
+    await load_image(first, scratch)
+    await first.create(config("stays", "sh", "-c", "echo hello; sleep 1000"))
+    await first.create(config("never"))
+    before = await first.start("stays")
+    await _die(first)
+    heir = native(*where)
+    await heir.open()
+    seen = {c.name: c for c in (await heir.snapshot()).containers}
+    assert (seen["stays"].pid, seen["stays"].state) == (before.pid, State.RUNNING)
+    assert seen["never"].state is State.CREATED
+    assert [e.data async for found in heir.logs("stays", LogQuery()) for e in found] == [b"hello\n"]
+    assert (await heir.stop("stays", timeout=0)).code == 137
+    await heir.remove("stays")
+    await heir.remove("never")
+    await heir.close()
+
+
+async def test_an_agent_that_died_early_in_a_start_leaves_the_last_exit_as_it_was(
+    scratch: Path, cgroup_parent: str
+) -> None:
+    where = (str(scratch / "data"), str(scratch / "run"), cgroup_parent)
+    first = native(*where)
+    await first.open()
+    await load_image(first, scratch)
+    await first.create(config("brief", "sh", "-c", "exit 3"))
+    id = (await first.start("brief")).id
+    before = await first.wait("brief")
+    first.lifecycle.runs.put(id, to_json(Run(boot_id=boot_id())), durable=False)
+    await _die(first)
+    heir = native(*where)
+    await heir.open()
+    found = await heir.inspect("brief")
+    assert (found.state, found.exit) == (State.EXITED, before)
+    await heir.remove("brief")
+    await heir.close()
+
+
+async def _die(runtime: NativeRuntime) -> None:
+    """What a kill leaves of an agent: nothing but its descriptors closed."""
+    for entry in runtime.entries.values():
+        runtime.lifecycle.unwatch(entry)
+    runtime.lifecycle.spawner.leave()
+    await runtime.wiring.networks.close()
+    os.close(runtime._lock)
+
+
+async def test_files_go_in_come_out_and_become_an_image(runtime: NativeRuntime) -> None:
+    await runtime.create(config("box"))
+    await runtime.start("box")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        info = tarfile.TarInfo("made")
+        info.size = 5
+        tar.addfile(info, io.BytesIO(b"hello"))
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield packed.getvalue()
+
+    await runtime.archive_in("box", "/tmp", stream())
+    assert await inside(runtime, "box", "cat", "/tmp/made") == "hello"
+    assert [(c.path, c.kind) for c in await runtime.changes("box")] == [("/tmp", "modified"), ("/tmp/made", "added")]
+    out = b"".join([piece async for piece in await runtime.archive_out("box", "/tmp/made")])
+    with tarfile.open(fileobj=io.BytesIO(out)) as tar:
+        assert tar.extractfile("made").read() == b"hello"  # type: ignore[union-attr]
+    image = await runtime.commit("box", "localhost/made:1")
+    await runtime.create(ContainerConfig(name="next", image=image.id, command=("cat", "/tmp/made")))
+    await runtime.start("next")
+    assert (await runtime.wait("next")).code == 0
+    assert [e.data async for found in runtime.logs("next", LogQuery()) for e in found] == [b"hello"]
+
+
+def test_two_data_roots_do_not_share_names(scratch: Path) -> None:
+    one, two = (native(str(scratch / n), str(scratch / f"{n}r")) for n in ("a", "b"))
+    assert one.layout.name != two.layout.name
+    assert one.layout.cgroup_parent != two.layout.cgroup_parent
+
+
+async def test_what_its_set_up_failed_of_is_told_though_its_network_failed_of_that_too(
+    monkeypatch: pytest.MonkeyPatch, scratch: Path, cgroup_parent: str
+) -> None:
+    monkeypatch.setenv(failpoint.VARIABLE, "start.cloned=error")
+    runtime = native(str(scratch / "data"), str(scratch / "run"), cgroup_parent)
+    await runtime.open()
+    await load_image(runtime, scratch)
+    await runtime.create_network(NetworkConfig(name="net"))
+    networking = NetworkingConfig(endpoints=(EndpointConfig(network="net"),))
+    await runtime.create(config("web", networking=networking))
+    with pytest.raises(KernelRefused, match=r"start\.cloned"):
+        await runtime.start("web")
+    await runtime.remove("web")
+    await runtime.close()
+
+
+async def test_who_cannot_be_watched_for_want_of_descriptors_is_not_taken_for_dead(
+    monkeypatch: pytest.MonkeyPatch, runtime: NativeRuntime
+) -> None:
+    await runtime.create(config("web", "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"))
+    real, refused = process.pidfd_open, []
+
+    def once(pid: int) -> int:
+        if not refused:
+            refused.append(pid)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(pid)
+
+    monkeypatch.setattr(process, "pidfd_open", once)
+    started = await runtime.start("web")
+    assert refused == [started.pid] and started.state is State.RUNNING
+    os.kill(started.pid, signal.SIGTERM)
+    assert (await runtime.wait("web")).code == 7
