@@ -20,16 +20,15 @@ from runtime.container import launching, wire
 from runtime.container.config import Bundle, ExecRequest
 from runtime.container.connection import Connection
 from runtime.container.copy import PathStat
-from runtime.container.kept import KeptService
+from runtime.container.kept import Kept
 from runtime.container.processes import ExecProcess, Pending
 from runtime.container.streams import AttachedStdio, ExecStdio
 from runtime.errors import KernelRefused, TrueupError, Unavailable
 from runtime.kernel import capability, seccomp
 from runtime.kernel.pouring import pieces, pour
-from runtime.kernel.process import Identity
+from runtime.kernel.process import Identity, pidfd_open
 
 _PATIENCE = 60.0  # seconds for an interpreter to start: a busy host takes its time, and a dead one is noticed at once
-_RETRY = 1.0  # seconds between two attempts to put it back
 
 
 class Spawner:
@@ -40,77 +39,48 @@ class Spawner:
         self._path = f"{run_dir}/spawner.sock"
         self._births = f"{run_dir}/births.sock"
         self._wanted = False  # from the first answer to `leave`: one that was ended by others is put back
-        self._putting_back = asyncio.Lock()
-        self._watched = -1
-        self._return: asyncio.Task[None] | None = None
-        self._services: dict[str, KeptService] = {}
+        self._kept = Kept(self._find)  # at once, as containers whose monitors die meanwhile wait for the next one
+        self._services: dict[str, Kept] = {}
 
     @classmethod
-    async def connect_or_start(cls, run_dir: str, data_root: str) -> Spawner:
+    async def connect_or_start(cls, run_dir: str) -> Spawner:
         """Use the running spawner if it has our code, else put one of ours in its place; and again when it dies."""
         os.makedirs(run_dir, mode=0o700, exist_ok=True)
         spawner = cls(run_dir)
-        try:
-            answer = await spawner._ask({"op": "version"})
-            usable = answer["version"] == launching.code_version() and spawner._watch(answer["pid"])
-            if not usable:
+        with contextlib.suppress(Unavailable, KernelRefused):  # nobody listens, or only workers of one that is dead
+            if (await spawner._ask({"op": "version"}))["version"] != launching.code_version():
                 await spawner.shutdown()
-        except (Unavailable, KernelRefused):  # nobody listens, or only workers of one that is dead
-            usable = False
-        if not usable:
-            await spawner._launch()
+        await spawner._kept.start()
         spawner._wanted = True
         return spawner
 
-    async def _launch(self) -> None:
+    async def _find(self) -> int:
+        """A pidfd of the one that runs, else of one of ours. What still listens may be a worker of a dead one."""
+        with contextlib.suppress(TrueupError, ProcessLookupError):
+            return await self._pidfd()
+        return await self._launch()
+
+    async def _launch(self) -> int:
         """Start the program; it outlives us. Another that is there by now will do as well."""
         process = await launching.launch(self._run_dir)
         pause, deadline = 0.005, time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
             over = process.returncode is not None  # asked before: one that ends at once leaves the other in charge
-            with contextlib.suppress(Unavailable, KernelRefused):
-                if self._watch((await self._ask({"op": "version"}, await self._open()))["pid"]):
-                    return
+            with contextlib.suppress(Unavailable, KernelRefused, ProcessLookupError):
+                return await self._pidfd()
             if over:
                 break
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.5)
         raise KernelRefused(f"cannot start the spawner: see {self._run_dir}/spawner.log")
 
-    def _watch(self, pid: int) -> bool:
-        """Notice its end, as containers whose monitors die meanwhile wait for the next one; False when it is gone."""
-        self._unwatch()
-        with contextlib.suppress(ProcessLookupError):
-            self._watched = Identity.of(pid).open() or -1
-        if self._watched >= 0:
-            asyncio.get_running_loop().add_reader(self._watched, self._ended)
-        return self._watched >= 0
-
-    def _unwatch(self) -> None:
-        if self._watched >= 0:
-            asyncio.get_running_loop().remove_reader(self._watched)
-            os.close(self._watched)
-            self._watched = -1
-
-    def _ended(self) -> None:
-        self._unwatch()
-        if self._wanted:
-            self._return = asyncio.ensure_future(self._put_back_in_time())
-
-    async def _put_back_in_time(self) -> None:
-        while self._wanted:
-            try:
-                await self._put_back()
-                break
-            except (TrueupError, OSError):  # no memory, no pid: later, or when somebody asks for it
-                await asyncio.sleep(_RETRY)
-
-    async def _put_back(self) -> None:
-        async with self._putting_back:
-            with contextlib.suppress(TrueupError):  # what still listens may be a worker of the dead one
-                if self._watch((await self._ask({"op": "version"}, await self._open()))["pid"]):
-                    return
-            await self._launch()
+    async def _pidfd(self) -> int:
+        """Of the one that answers. Raises ProcessLookupError when it has ended since."""
+        pid = (await self._ask({"op": "version"}, await self._open()))["pid"]
+        pidfd = Identity.of(pid).open()
+        if pidfd is None:
+            raise ProcessLookupError(pid)
+        return pidfd
 
     async def start(self, bundle: Bundle) -> Pending:
         """Begin a container. Raises what its set-up raised, with the failing step."""
@@ -215,11 +185,11 @@ class Spawner:
         """Keep a program running from now on, whoever dies. The older one of that name ends."""
         request = {"op": "service", "run_dir": self._run_dir, "name": name, "argv": list(argv)}
 
-        async def run() -> int:
-            return int((await self._ask(request))["keeper"])
+        async def find() -> int:
+            return pidfd_open(int((await self._ask(request))["keeper"]))
 
         self._leave_service(name)
-        self._services[name] = KeptService(run)
+        self._services[name] = Kept(find)
         await self._services[name].start()
 
     def _leave_service(self, name: str) -> None:
@@ -234,7 +204,7 @@ class Spawner:
     def leave(self) -> None:
         """Use it no more; it runs on."""
         self._wanted = False
-        self._unwatch()
+        self._kept.leave()
         for name in tuple(self._services):
             self._leave_service(name)
 
@@ -260,7 +230,7 @@ class Spawner:
         except Unavailable:
             if not self._wanted:
                 raise
-        await self._put_back()
+        await self._kept.start()
         return await self._open(path)
 
     async def _open(self, path: str = "") -> Connection:

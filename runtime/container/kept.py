@@ -1,4 +1,4 @@
-"""The agent's part in a service's life: the keeper, which puts its program back, may be killed as well."""
+"""The agent's part in the life of a process that outlives it: when others end it, it is put back."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ import os
 from collections.abc import Awaitable, Callable
 
 from runtime.errors import TrueupError
-from runtime.kernel import process
 
 _RETRY = 1.0  # seconds between two attempts
 
 
-class KeptService:
-    """One service; its keeper is started again when that ends, until `leave`."""
+class Kept:
+    """One process; found or started again when it ends, until `leave`."""
 
-    def __init__(self, run: Callable[[], Awaitable[int]]) -> None:
-        """`run` starts a keeper and gives its pid. Raises TrueupError, OSError."""
-        self._run = run
+    def __init__(self, find: Callable[[], Awaitable[int]]) -> None:
+        """`find` gives a pidfd of the process, which it starts if need be. Raises TrueupError, OSError."""
+        self._find = find
+        self._finding = asyncio.Lock()
         self._pidfd = -1
         self._return: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Have it run from now on. Raises what `run` raises."""
-        keeper = await self._run()
-        try:
-            self._pidfd = process.pidfd_open(keeper)
-        except ProcessLookupError:
-            self._again()
-        else:
-            asyncio.get_running_loop().add_reader(self._pidfd, self._again)
+        """Have it run from now on. Raises what `find` raises, but for a process that has ended by then."""
+        async with self._finding:
+            try:
+                found = await self._find()
+            except ProcessLookupError:
+                self._ended()
+                return
+            self._forget()
+            self._pidfd = found
+            asyncio.get_running_loop().add_reader(found, self._ended)
 
     def leave(self) -> None:
         """Look after it no more; it runs on."""
@@ -43,7 +45,7 @@ class KeptService:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    def _again(self) -> None:
+    def _ended(self) -> None:
         self._forget()
         self._return = asyncio.ensure_future(self._put_back())
 

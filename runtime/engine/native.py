@@ -50,7 +50,7 @@ class NativeRuntime(NativeNetworks):
         self.layers.recover()
         await self.images.open()
         self.volumes.recover()
-        self.lifecycle.spawner = await Spawner.connect_or_start(self.layout.run_dir, self.layout.root)
+        self.lifecycle.spawner = await Spawner.connect_or_start(self.layout.run_dir)
         self.entries = recovery.read(self.layout, self.store, self.lifecycle.runs)
         await self.wiring.open(self._present)
         await self.lifecycle.spawner.run_service("dns", self.wiring.dns_command())

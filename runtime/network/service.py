@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from runtime.errors import TrueupError
-from runtime.network import bridges, host, inside, ipam, listeners, ports, rivals
+from runtime.network import bridges, host, inside, ipam, ports
 from runtime.network.book import Book, ula_prefix
 from runtime.network.firewall import Rules
 from runtime.network.guard import Guard
@@ -26,6 +26,7 @@ from runtime.network.names import ContainerNames, Directory
 from runtime.network.naming import Naming
 from runtime.network.netlink import Netlink
 from runtime.network.sweeper import Sweeper
+from runtime.network.upkeep import Notices, Upkeep
 from runtime.network.values import (
     Desired,
     EndpointRequest,
@@ -77,8 +78,7 @@ class Networks:
         self._sweeper = Sweeper(self._wipe, report)
         self._changes: set[tuple[str, str]] = set()  # endpoints leased and not attached yet, or being detached
         self._changing = asyncio.Lock()
-        self._reported: set[str] = set()
-        self._advised: set[str] = set()
+        self._drift, self._advice = Notices(report), Notices(report)
         self._syncs = 0
         self._away = False  # dismantled on purpose
         self._mending: asyncio.Task[None] | None = None
@@ -89,6 +89,7 @@ class Networks:
         """Open the firewall library and listen for what others change. Follow with `sync`."""
         os.makedirs(self._settings.state_dir, exist_ok=True)
         self._guard = Guard(self._settings.table, self._settings.state_dir, self._report)
+        self._upkeep = Upkeep(self._book, self._host, self._guard, self._rules)
         self._watch = Watch(self._settings.table, self._bridge_names, self._disturbed)
 
     async def close(self) -> None:
@@ -113,12 +114,12 @@ class Networks:
             desired = wanted()
             self._book.adopt(desired)
             ends = self._settled()
-            drift = await self._run(self._differences, ends)
-            if drift or self._syncs % _BLIND == 0:
-                await self._run(self._heal, ends)
+            drift = await self._run(self._upkeep.mend, ends)
+            if not drift and self._syncs % _BLIND == 0:
+                await self._run(self._upkeep.heal, ends)
             self._syncs += 1
             self._naming.enter_all({end.container for end in desired.endpoints})
-            self._advise(await self._run(self._obstacles))
+            self._advice.tell(await self._run(self._upkeep.obstacles))
             return drift
 
     async def lost(self) -> list[EndpointState]:
@@ -129,7 +130,7 @@ class Networks:
     async def observe(self) -> list[str]:
         """What differs from what should be, without changing anything."""
         async with self._changing:
-            return await self._run(self._differences, self._settled())
+            return await self._run(self._upkeep.differences, self._settled())
 
     # ------------------------------------------------------------ networks
 
@@ -149,7 +150,7 @@ class Networks:
             self._book.enter(full)
             try:
                 record(full)
-                await self._run(self._make, full)
+                await self._run(self._upkeep.make, full)
             except BaseException:
                 self._book.forget(full.id)
                 raise
@@ -161,7 +162,7 @@ class Networks:
         async with self._changing:
             spec = self._book.check_unused(network)
             self._book.forget(network)
-            await self._run(self._unmake, spec)
+            await self._run(self._upkeep.unmake, spec)
             self._naming.write()
 
     async def dismantle(self) -> None:
@@ -311,24 +312,11 @@ class Networks:
         async with self._changing:
             if self._away:  # taken away while this waited
                 return
-            ends = self._settled()
             try:
-                drift = await self._run(self._differences, ends)
-                if drift:
-                    await self._run(self._heal, ends)
+                drift = await self._run(self._upkeep.mend, self._settled())
             except TrueupError as error:
                 drift = [str(error)]
-        for text in drift:
-            if text not in self._reported:
-                self._report(text)
-        self._reported = set(drift)
-
-    def _advise(self, texts: list[str]) -> None:
-        """Report what only the owner of the host can change, once."""
-        for text in texts:
-            if text not in self._advised:
-                self._report(text)
-        self._advised = set(texts)
+        self._drift.tell(drift)
 
     async def _change_ports(self, groups: dict[str, tuple[Publish, ...]]) -> None:
         async with self._changing:
@@ -353,44 +341,6 @@ class Networks:
             unsettled=frozenset(c for _, c in self._changes) | self._sweeper.containers(),
         )
 
-    def _others(self, spec: NetworkSpec) -> list[NetworkSpec]:
-        return [other for other in self._book.specs.values() if other.id != spec.id]
-
-    # in threads
-
-    def _wipe(self, end: EndpointState) -> None:
+    def _wipe(self, end: EndpointState) -> None:  # in a thread
         self._host.detach(end, None)
         self._guard.unpin(end, self._rules)
-
-    # in threads, with `_changing` held
-
-    def _obstacles(self) -> list[str]:
-        """What only the owner of the host can change: firewalls and programs of others in the way."""
-        if not self._book.specs:
-            return []
-        publishes = self._book.publishes()
-        rivalry = rivals.texts(publishes, self._guard.rivals() if publishes else ())
-        overlaps = self._host.overlaps(list(self._book.specs.values()))
-        deaf = bridges.deaf_on_loopback6(publishes)
-        return self._guard.strangers() + listeners.squatters(publishes) + rivalry + overlaps + deaf
-
-    def _make(self, spec: NetworkSpec) -> None:
-        self._host.make(spec, self._others(spec))
-        if spec.driver == "bridge":
-            self._guard.forwarding(ipv6=spec.ipv6)
-            self._guard.replace(self._rules())
-
-    def _unmake(self, spec: NetworkSpec) -> None:
-        self._host.unmake(spec, self._others(spec))
-        self._guard.replace(self._rules())
-
-    def _differences(self, ends: tuple[EndpointState, ...]) -> list[str]:
-        links = self._host.differences(self._book.specs.values(), ends)
-        return links + self._guard.differences(self._rules())
-
-    def _heal(self, ends: tuple[EndpointState, ...]) -> None:
-        book = self._book
-        self._host.heal(book.specs.values(), ends)
-        if book.specs:
-            self._guard.forwarding(ipv6=any(spec.ipv6 for spec in book.specs.values()))
-        self._guard.ensure(self._rules())

@@ -181,6 +181,17 @@ def test_limits_that_are_taken_back_are_gone(group: Cgroup) -> None:
     os.waitpid(pid, 0)
 
 
+def _fill(held: int, cached: int, ready: Path) -> None:
+    """Take memory that cannot be given back, and as much page cache as said (bytes); say so and stay."""
+    kept = bytearray(b"x") * held
+    with tempfile.TemporaryFile(dir="/var/tmp") as file:
+        file.write(bytes(cached))
+        os.fsync(file.fileno())
+        ready.touch()
+        signal.pause()
+    assert kept
+
+
 @pytest.mark.privileged
 def test_a_limit_below_what_is_in_use_kills_nobody(group: Cgroup, tmp_path: Path) -> None:
     """Page cache makes room for a new limit; what a process holds does not, and the old limit stays."""
@@ -188,14 +199,11 @@ def test_a_limit_below_what_is_in_use_kills_nobody(group: Cgroup, tmp_path: Path
     ready = tmp_path / "ready"
     pid = os.fork()
     if pid == 0:
-        group.add(os.getpid())
-        held = bytearray(os.urandom(1)) * (24 * MIB)
-        with tempfile.TemporaryFile(dir="/var/tmp") as file:
-            for _ in range(32):
-                file.write(bytes(MIB))
-            os.fsync(file.fileno())
-            ready.write_text("")
-            time.sleep(1000 * len(held))
+        try:
+            group.add(os.getpid())
+            _fill(24 * MIB, 32 * MIB, ready)
+        finally:
+            os._exit(1)
     while not ready.exists():
         time.sleep(0.01)
     group.apply(Limits(memory=48 * MIB, memory_swap=48 * MIB))

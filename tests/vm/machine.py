@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm.kernel import Kernel, initramfs
@@ -22,7 +23,15 @@ TIMED_OUT, DIED = 124, 125
 _VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
 
 
-def boot(guest: Kernel, cache: Path, script: str, *, memory: str, timeout: float) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How large a guest is: memory as qemu writes it ("2G"), processors."""
+
+    memory: str
+    processors: int
+
+
+def boot(guest: Kernel, cache: Path, script: str, *, size: Size, timeout: float) -> int:
     """Run a shell script in a guest, its output on ours; its exit code, TIMED_OUT, or DIED when the guest did."""
     with ExitStack() as stack:
         run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=cache)))
@@ -33,7 +42,7 @@ def boot(guest: Kernel, cache: Path, script: str, *, memory: str, timeout: float
         if share:
             stack.callback(share.wait)
             stack.callback(share.kill)
-        finished = _stream(_qemu(guest, run, memory, virtiofs=share is not None), timeout)
+        finished = _stream(_qemu(guest, run, size, virtiofs=share is not None), timeout)
         if code := (run / "code").read_text():
             return int(code)
         sys.stderr.write((run / "console").read_text(errors="replace")[-4000:])
@@ -95,11 +104,12 @@ def kvm() -> bool:
     return os.access("/dev/kvm", os.R_OK | os.W_OK) and ("vmx" in flags or "svm" in flags)
 
 
-def _qemu(guest: Kernel, run: Path, memory: str, *, virtiofs: bool) -> list[str]:
+def _qemu(guest: Kernel, run: Path, size: Size, *, virtiofs: bool) -> list[str]:
     options = [
-        f"-M q35 -m {memory} -smp 2 -nodefaults -no-user-config -display none -nic none -no-reboot",
+        f"-M q35 -m {size.memory} -smp {size.processors}",
+        "-nodefaults -no-user-config -display none -nic none -no-reboot",
         "-accel kvm -cpu host" if kvm() else "-accel tcg,thread=multi,tb-size=512 -cpu max",
-        f"-object memory-backend-memfd,id=memory,size={memory},share=on -numa node,memdev=memory",
+        f"-object memory-backend-memfd,id=memory,size={size.memory},share=on -numa node,memdev=memory",
         f"-drive if=virtio,format=raw,cache=unsafe,file={run}/disk",
         f"-chardev file,id=console,path={run}/console -serial chardev:console",
         "-device virtio-serial-pci",

@@ -157,7 +157,7 @@ def test_everything_of_ours_may_die_and_the_container_lives(world: World) -> Non
         bundle = w.bundle("sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.05; done")
         pending = await w.start(bundle)
         await w.spawner.shutdown()
-        w.spawner = await Spawner.connect_or_start(w.run_dir, w.data)
+        w.spawner = await Spawner.connect_or_start(w.run_dir)
         assert await w.exec_output(bundle, pending, "hostname") == (0, os.uname().nodename + "\n")
         record = exits.read_run(bundle.run_directory)
         assert record is not None and record.init.pid == pending.pid

@@ -40,7 +40,7 @@ class World:
         self._numbers = itertools.count(1)
 
     async def open(self) -> None:
-        self.spawner = await Spawner.connect_or_start(self.run_dir, self.data)
+        self.spawner = await Spawner.connect_or_start(self.run_dir)
 
     def bundle(self, *args: str, **changes: Any) -> Bundle:
         id = f"{next(self._numbers):064x}"[::-1]
