@@ -131,11 +131,9 @@ class AgentUnderTest:
 
     def settled(self) -> None:
         """Wait until there is nothing left to do."""
-        self.until(
-            "nothing is left to do", lambda: not json.loads(self.trueup("plan", "--json", ok=(0, 2)))["steps"], 30
-        )
+        self.until("nothing is left to do", lambda: not json.loads(self.trueup("plan", "--json", ok=(0, 2)))["steps"])
 
-    def until(self, what: str, holds: Callable[[], bool], seconds: float = 20) -> None:
+    def until(self, what: str, holds: Callable[[], bool], seconds: float = 60) -> None:
         """Wait for the world to be so."""
         deadline = time.monotonic() + seconds * leaks.SLOW
         while not _so(holds):
