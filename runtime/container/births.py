@@ -41,13 +41,6 @@ class _Worker:
     heir: Monitor | None = None
     begun_at: float = 0.0  # seconds since the epoch
 
-    def say(self, kind: bytes, message: object) -> None:
-        """Tell it; that it may be gone is seen elsewhere."""
-        try:
-            link.send(self.line, kind, message=message)
-        except OSError:
-            pass
-
 
 class Births:
     """The workers of one keeper."""
@@ -98,8 +91,8 @@ class Births:
             return None
         if free := next((worker for worker in self._workers.values() if worker.free), None):
             free.free = False
-            free.say(link.AWAIT, self._ahead)
-            return None
+            self._say(free, link.AWAIT, self._ahead)
+            return self.fill()
         taken = max((worker.taken_at for worker in self._workers.values()), default=0.0)
         patience = max(taken + _LONG, self._not_before) - time.monotonic()
         if patience > 0:
@@ -175,6 +168,13 @@ class Births:
         else:
             worker.free, worker.taken_at, worker.heir = True, 0.0, None
 
+    def _say(self, worker: _Worker, kind: bytes, message: object) -> None:
+        """Tell it; one that cannot be told finds its line closed, lest it waits for ever with a client."""
+        try:
+            link.send(worker.line, kind, message=message)
+        except OSError:
+            self._end_of(worker)
+
     def _end_of(self, worker: _Worker) -> None:
         if self._workers.pop(worker.line.fileno(), None) is not None:
             self._share.unregister(worker.line.fileno())
@@ -188,7 +188,8 @@ class Births:
         if held.pidfd < 0:  # not all have arrived
             for fd in fds[:2]:
                 os.close(fd)
-            worker.say(link.FAILED, faults.to_wire(KernelRefused("cannot start: too many open files in its keeper")))
+            error = KernelRefused("cannot start: too many open files in its keeper")
+            self._say(worker, link.FAILED, faults.to_wire(error))
             return
         barrier, listener = (socket.socket(fileno=fd) for fd in fds[:2])
         try:
@@ -202,7 +203,7 @@ class Births:
             worker.begun_at = time.time()
             link.send(barrier, link.GO)
         except Exception as e:
-            worker.say(link.FAILED, faults.to_wire(e))
+            self._say(worker, link.FAILED, faults.to_wire(e))
             barrier.close()
             if worker.heir:
                 self._keeper.drop(worker.heir)
@@ -227,10 +228,10 @@ class Births:
         self._share.unregister(fd)
         barrier.close()
         if kind or not self._keeper.keeps(worker.heir):
-            worker.say(link.FAILED, message)
+            self._say(worker, link.FAILED, message)
             self._keeper.drop(worker.heir)
         else:
             worker.heir.leave_letter()
             failpoint.passing("monitor.released")
-            worker.say(link.READY, worker.begun_at)
+            self._say(worker, link.READY, worker.begun_at)
             self._keeper.begin(worker.heir)

@@ -104,11 +104,13 @@ class Store:
         files.remove_tree(gone)
 
     def finish_removals(self) -> list[str]:
-        """Complete removals a crash cut short; their ids."""
-        left = os.listdir(self._removing)
-        for id in left:
-            files.remove_tree(f"{self._removing}/{id}")
-        return left
+        """Complete removals a crash cut short; the ids of those gone. What a failing disk keeps is for the next time."""
+        gone = []
+        for id in os.listdir(self._removing):
+            with contextlib.suppress(OSError):
+                files.remove_tree(f"{self._removing}/{id}")
+                gone.append(id)
+        return gone
 
     def quarantined(self) -> list[str]:
         """Paths of what was set aside."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -130,6 +133,50 @@ def test_trees_of_any_depth_and_shape_are_removed(tmp_path: Path) -> None:
     files.remove_tree(str(top))
     assert not top.exists() and (outside / "keep").exists()
     files.remove_tree(str(top))
+
+
+@pytest.mark.parametrize("call", ["rename", "rmdir", "unlink"])
+def test_a_removal_cut_short_anywhere_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    real, left = getattr(os, call), [0]
+
+    def until_it_dies(*args: Any, **kwargs: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise InterruptedError
+        real(*args, **kwargs)
+
+    top = tmp_path / "tree"
+    for shape in ("a/b/c/d", "a/e/f", "g/h", ".removing-3/i"):
+        (top / shape).mkdir(parents=True)
+        (top / shape / "file").touch()
+    monkeypatch.setattr(os, call, until_it_dies)
+    for steps in range(1, 40):
+        left[0] = steps
+        with contextlib.suppress(InterruptedError):
+            files.remove_tree(str(top))
+            break
+    assert not top.exists()
+
+
+def test_what_cannot_be_removed_waits_for_the_next_time(records: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for id in ("a", "b"):
+        records.put(id, TREE)
+        os.rename(records.path(id), f"{records.directory}/.removing/{id}")
+    with monkeypatch.context() as failing:
+        failing.setattr(files, "remove_tree", _refuses_a(files.remove_tree))
+        assert records.finish_removals() == ["b"]
+    assert records.finish_removals() == ["a"]
+
+
+def _refuses_a(remove: Callable[[str], None]) -> Callable[[str], None]:
+    def refuse(path: str) -> None:
+        if path.endswith("/a"):
+            raise OSError(5, "Input/output error", path)
+        remove(path)
+
+    return refuse
 
 
 def test_writing_is_atomic(tmp_path: Path) -> None:
