@@ -25,7 +25,7 @@ from runtime.errors import CorruptData, KernelRefused
 from runtime.kernel import failpoint
 
 _LONG = 0.03  # seconds after which a start is no reason for others to wait
-_RETRY = 1.0  # seconds after a fork failed, or ended before it took a client
+_RETRY = 1.0  # seconds after a fork failed, could not be told, or ended before it took a client
 
 # what a worker does with (listening socket, line to its keeper)
 Work = Callable[[socket.socket, socket.socket], None]
@@ -173,6 +173,7 @@ class Births:
         try:
             link.send(worker.line, kind, message=message)
         except OSError:
+            self._not_before = time.monotonic() + _RETRY
             self._end_of(worker)
 
     def _end_of(self, worker: _Worker) -> None:
