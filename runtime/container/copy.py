@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from runtime.errors import NotFound
+from runtime.errors import InvalidInput, NotFound
 from runtime.tar import reader as tar
 from runtime.tar.file import keeps_xattr
 from runtime.tar.pipe import PipeWriter
@@ -21,6 +21,7 @@ _TYPES = {
     stat.S_IFBLK: tar.BLOCKDEV, stat.S_IFIFO: tar.FIFO,
 }  # fmt: skip
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEPTH = 256  # directories within each other; more is an attack on who copies
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -62,6 +63,7 @@ def copy_out(path: str, pipe: int) -> None:
     """Write `path` with all below it as a tar stream; names begin with its own name, or "." for "dir/.".
 
     Of "/" what is mounted in it (/proc, /sys, volumes) is left out, as `docker export` leaves it.
+    Raises NotFound, InvalidInput (too deep).
     """
     found = resolve(path)
     name = "." if path.endswith("/.") else os.path.basename(found) or "."
@@ -120,6 +122,8 @@ class _Outward:
             os.close(fd)
 
     def _tree(self, directory: int, name: bytes, entry: tar.Entry, status: os.stat_result) -> None:
+        if entry.name.count(b"/") >= _DEPTH:
+            raise InvalidInput(f"cannot copy {os.fsdecode(entry.name)[:64]}…: more than {_DEPTH} directories deep")
         fd = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
             path = entry.name

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 
 from runtime.kernel import failpoint
-
-_MOVED = re.compile(r"\.removing-([0-9]{1,15})")
 
 
 def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -55,47 +52,3 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def remove_tree(path: str) -> None:
-    """Remove a directory whatever a container has put in it; gone is gone.
-
-    Subdirectories are moved up beside each other first, so neither depth nor long paths matter, and
-    nothing is followed: every name is used relative to a descriptor. One that was cut short can be repeated.
-    """
-    try:
-        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        waiting = [name for name in os.listdir(root) if _unlink(root, name)]
-        done = 1 + max((int(found[1]) for name in waiting if (found := _MOVED.fullmatch(name))), default=-1)
-        count = done + len(waiting)
-        for number, name in enumerate(waiting, done):
-            os.rename(name, f".removing-{number}", src_dir_fd=root, dst_dir_fd=root)
-        while done < count:
-            directory = f".removing-{done}"
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-            try:
-                for name in os.listdir(fd):
-                    if _unlink(fd, name):
-                        os.rename(name, f".removing-{count}", src_dir_fd=fd, dst_dir_fd=root)
-                        count += 1
-            finally:
-                os.close(fd)
-            os.rmdir(directory, dir_fd=root)
-            done += 1
-    finally:
-        os.close(root)
-    os.rmdir(path)
-
-
-def _unlink(directory: int, name: str) -> bool:
-    """Remove one name; True when it is a directory and was left."""
-    try:
-        os.unlink(name, dir_fd=directory)
-    except IsADirectoryError:
-        return True
-    except FileNotFoundError:
-        pass
-    return False

@@ -19,6 +19,7 @@ from typing import Any
 from runtime.container import files
 from runtime.errors import CorruptData, NotFound, Unavailable
 from runtime.kernel import failpoint
+from runtime.kernel.trees import remove_tree
 
 Tree = dict[str, Any]
 
@@ -95,20 +96,20 @@ class Store:
     def remove(self, id: str) -> None:
         """Remove the record and all files beside it; gone is gone. From the rename on it will never be seen again."""
         gone = f"{self._removing}/{id}"
-        files.remove_tree(gone)  # what an earlier removal of that id may have left half done
+        remove_tree(gone)  # what an earlier removal of that id may have left half done
         try:
             failpoint.passing("store.remove")
             os.rename(self.path(id), gone)  # journalled before the unlinks that follow
         except FileNotFoundError:
             pass
-        files.remove_tree(gone)
+        remove_tree(gone)
 
     def finish_removals(self) -> list[str]:
-        """Complete removals a crash cut short; the ids of those gone. What a failing disk keeps is for the next time."""
+        """Complete removals a crash cut short; the ids of those gone. A failing disk keeps some for the next time."""
         gone = []
         for id in os.listdir(self._removing):
             with contextlib.suppress(OSError):
-                files.remove_tree(f"{self._removing}/{id}")
+                remove_tree(f"{self._removing}/{id}")
                 gone.append(id)
         return gone
 

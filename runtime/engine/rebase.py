@@ -6,6 +6,7 @@ import os
 import stat
 
 from runtime.engine.userns import RANGE
+from runtime.kernel.trees import directories
 
 
 def shift(directory: str, old: int, new: int) -> None:
@@ -15,8 +16,8 @@ def shift(directory: str, old: int, new: int) -> None:
     are lost, as the kernel drops them with a change of owner.
     """
     _own(directory, None, old, new)
-    for _, directories, files, fd in os.fwalk(directory, follow_symlinks=False):
-        for name in (*directories, *files):
+    for fd in directories(directory):
+        for name in os.listdir(fd):
             _own(name, fd, old, new)
 
 

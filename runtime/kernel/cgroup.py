@@ -23,6 +23,7 @@ __all__ = ["Cgroup", "Layout", "Limits", "Usage", "layout"]
 
 
 _SHOWN = 5  # processes named in a message
+_DEPTH = 64  # of groups that a container which may write here can make inside its own; we go through them all
 _PATIENCE = 5.0  # seconds in which what was killed must be gone
 
 
@@ -91,6 +92,7 @@ class Cgroup:
         if self.layout.pure or limits.hugetlb:
             cgroup_v2.enable_controllers(self.layout.unified, self.path)
         cgroup_v1.make(self.layout.unified, path, "")
+        _write(f"{self.directory}/cgroup.max.depth", str(_DEPTH))
         found = {"": self.directory}
         for controller in cgroup_v1.needed(limits) & self.layout.v1.keys():
             cgroup_v1.make(self.layout.v1[controller], path, controller)

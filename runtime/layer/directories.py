@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from runtime.errors import CorruptData
 from runtime.kernel.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
+from runtime.kernel.trees import remove_tree
 from runtime.tar import reader as tar
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -64,7 +65,7 @@ class Directories:
         try:
             os.unlink(name, dir_fd=where)
         except IsADirectoryError:
-            remove_tree(where, name)
+            remove_tree(name, where)
             self._forget()
 
     def finish(self, dress: Callable[[int, tar.Entry], None]) -> None:
@@ -148,21 +149,3 @@ def _drop_whiteouts(fd: int) -> None:
                 _drop_whiteouts(inner)
             finally:
                 os.close(inner)
-
-
-def remove_tree(where: int, name: bytes, depth: int = 0) -> None:
-    """Remove directory `name` below `where` without following links."""
-    if depth > 512:
-        raise CorruptData("cannot remove a tree more than 512 directories deep")
-    fd = os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=where)
-    try:
-        with os.scandir(fd) as found:
-            entries = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in found]
-        for child, is_dir in entries:
-            if is_dir:
-                remove_tree(fd, child, depth + 1)
-            else:
-                os.unlink(child, dir_fd=fd)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=where)

@@ -13,6 +13,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from runtime.errors import InvalidInput
+from runtime.layer.limits import Limits
+
+_DEPTH = Limits().depth
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 OPAQUE, REDIRECT, METACOPY = "trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay.metacopy"
@@ -57,7 +61,10 @@ class Overlay:
         self._trusting = lowers is None
 
     def walk(self) -> Iterator[Node]:
-        """Every change below the root, parents before children, names in order of their bytes."""
+        """Every change below the root, parents before children, names in order of their bytes.
+
+        Raises InvalidInput for a tree that is deeper than a layer may be.
+        """
         yield from self._walk(_Level(b"", (self._upper,), self._lowers))
 
     def content(self, node: Node) -> int:
@@ -86,6 +93,10 @@ class Overlay:
                 yield Node(path, name, where, found, status)
 
     def _directory(self, level: _Level, path: bytes, name: bytes, where: int, found: os.stat_result) -> Iterator[Node]:
+        if path.count(b"/") >= _DEPTH:
+            raise InvalidInput(
+                f"cannot read {os.fsdecode(path)[:64]}…: more than {_DEPTH} directories deep, as no layer may be"
+            )
         with contextlib.ExitStack() as held:
             mine, opaque = _stack(level.tops, name, held)
             under, _ = _stack(level.lowers, name, held)

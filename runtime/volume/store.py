@@ -6,6 +6,7 @@ leaves either a whole volume or rubbish that `recover()` knows. Data in a volume
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 
 from runtime.errors import Conflict, CorruptData, InvalidInput, NotFound, Unavailable
 from runtime.kernel.at import spread
+from runtime.kernel.trees import remove_tree
 from runtime.volume.backing import Backing, backing
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
@@ -53,7 +55,8 @@ class VolumeStore:
         spread(self.root)
         for name in os.listdir(self.root):
             if name.startswith("."):
-                shutil.rmtree(os.path.join(self.root, name))
+                with contextlib.suppress(OSError):  # what a failing disk keeps is for the next time
+                    remove_tree(os.path.join(self.root, name))
 
     def create(
         self,
@@ -121,7 +124,7 @@ class VolumeStore:
         grave = os.path.join(self.root, f".gone-{uuid.uuid4().hex}")
         os.rename(os.path.join(self.root, name), grave)
         _sync_directory(self.root)
-        shutil.rmtree(grave)
+        remove_tree(grave)
 
     def _make(self, record: VolumeRecord) -> VolumeRecord:
         draft = os.path.join(self.root, f".new-{uuid.uuid4().hex}")

@@ -181,6 +181,17 @@ def test_limits_that_are_taken_back_are_gone(group: Cgroup) -> None:
     os.waitpid(pid, 0)
 
 
+@pytest.mark.privileged
+def test_what_a_container_makes_inside_is_bounded_and_goes(group: Cgroup) -> None:
+    group.create(Limits())
+    deep = Path(group.directory, *"d" * 64)
+    deep.mkdir(parents=True)
+    with pytest.raises(BlockingIOError):
+        Path(deep, "d").mkdir()
+    group.remove()
+    assert not Path(group.directory).exists()
+
+
 def _fill(held: int, cached: int, ready: Path) -> None:
     """Take memory that cannot be given back, and as much page cache as said (bytes); say so and stay."""
     kept = bytearray(b"x") * held

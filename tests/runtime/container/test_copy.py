@@ -14,7 +14,9 @@ import pytest
 from runtime.container.config import Bundle, Mount
 from runtime.errors import InvalidInput, KernelRefused, NotFound
 from runtime.kernel.process import Identity, boot_id
+from runtime.kernel.trees import remove_tree
 from runtime.layer.changes import changes
+from tests.deep import dig
 from tests.runtime.container.world import BASE, World, run
 from tests.runtime.layer import raw
 
@@ -187,5 +189,19 @@ def test_changes_against_the_image(world: World) -> None:
             ("/new", "added"),
             ("/new/y", "added"),
         ]
+
+    run(world, test)
+
+
+def test_a_tree_too_deep_is_refused_with_its_name(world: World) -> None:
+    async def test(w: World) -> None:
+        bundle = w.bundle("true")
+        await w.end(bundle, await w.start(bundle))
+        dig(bundle.upper, 3000)
+        with pytest.raises(InvalidInput, match=r"cannot copy d/d/.*more than 256 directories deep"):
+            await out(w, bundle, "/d", None)
+        with pytest.raises(InvalidInput, match=r"cannot read d/d/.*more than 128 directories deep"):
+            changes(bundle.upper, [])
+        remove_tree(bundle.upper)
 
     run(world, test)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -112,60 +110,12 @@ def test_a_removal_cut_short_does_not_hinder_the_next(records: Store) -> None:
     assert records.ids() == [] and os.listdir(f"{records.directory}/.removing") == []
 
 
-def test_trees_of_any_depth_and_shape_are_removed(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "keep").write_text("x")
-    top = tmp_path / "tree"
-    top.mkdir()
-    here = os.open(top, os.O_RDONLY)
-    for _ in range(3000):
-        os.mkdir("d" * 200, dir_fd=here)
-        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
-        os.symlink(outside, "link", dir_fd=inner)
-        os.mkdir(".removing-1", dir_fd=inner)
-        os.close(here)
-        here = inner
-    os.close(here)
-    os.mkfifo(top / "fifo")
-    (top / ".removing-0").mkdir()
-    (top / ".removing-0/x").write_text("y")
-    files.remove_tree(str(top))
-    assert not top.exists() and (outside / "keep").exists()
-    files.remove_tree(str(top))
-
-
-@pytest.mark.parametrize("call", ["rename", "rmdir", "unlink"])
-def test_a_removal_cut_short_anywhere_can_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    real, left = getattr(os, call), [0]
-
-    def until_it_dies(*args: Any, **kwargs: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise InterruptedError
-        real(*args, **kwargs)
-
-    top = tmp_path / "tree"
-    for shape in ("a/b/c/d", "a/e/f", "g/h", ".removing-3/i"):
-        (top / shape).mkdir(parents=True)
-        (top / shape / "file").touch()
-    monkeypatch.setattr(os, call, until_it_dies)
-    for steps in range(1, 40):
-        left[0] = steps
-        with contextlib.suppress(InterruptedError):
-            files.remove_tree(str(top))
-            break
-    assert not top.exists()
-
-
 def test_what_cannot_be_removed_waits_for_the_next_time(records: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for id in ("a", "b"):
         records.put(id, TREE)
         os.rename(records.path(id), f"{records.directory}/.removing/{id}")
     with monkeypatch.context() as failing:
-        failing.setattr(files, "remove_tree", _refuses_a(files.remove_tree))
+        failing.setattr(store, "remove_tree", _refuses_a(store.remove_tree))
         assert records.finish_removals() == ["b"]
     assert records.finish_removals() == ["a"]
 

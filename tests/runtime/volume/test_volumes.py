@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runtime.errors import Conflict, CorruptData, InvalidInput, NotFound, TrueupError, Unavailable, Unsupported
 from runtime.volume.backing import Backing, backing
 from runtime.volume.store import VolumeStore
+from tests.deep import dig
 
 
 @pytest.fixture
@@ -61,6 +62,16 @@ def test_removing(store: VolumeStore) -> None:
     assert os.listdir(store.root) == []
     with pytest.raises(NotFound, match="cannot find volume"):
         store.remove("data")
+
+
+def test_no_container_can_make_a_volume_that_stays(store: VolumeStore) -> None:
+    store.create("data")
+    dig(store.path("data"), 3000)
+    store.remove("data")
+    os.makedirs(os.path.join(store.root, ".gone-1", "_data"))
+    dig(os.path.join(store.root, ".gone-1", "_data"), 3000)
+    store.recover()
+    assert os.listdir(store.root) == []
 
 
 def test_another_driver_is_not_there(store: VolumeStore) -> None:
