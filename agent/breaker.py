@@ -5,7 +5,7 @@ A typo, an unmounted directory or a bad merge must cost a question, not a fleet 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from agent.control import Hold
@@ -31,9 +31,9 @@ class Breaker:
         some = ", ".join(sorted(self.held)[:3]) + (", …" if len(self.held) > 3 else "")
         return f"{len(self.held)} services ({some}) would be removed: `trueup approve` lets it happen"
 
-    def approve(self, project: str = "") -> None:
-        """Let the held removals through, or those of one project."""
-        through = {k for k in self.held if project in ("", k.partition("/")[0])}
+    def approve(self, project: str = "", also: Collection[str] = ()) -> None:
+        """Let the held removals through, or those of one project; and `also` services that are not held yet."""
+        through = {k for k in (*self.held, *also) if project in ("", k.partition("/")[0])}
         self._approved, self.held = self._approved | through, self.held - through
 
     def check(self, plan: Plan, observed: Observed, holds: Mapping[str, Hold]) -> Plan:

@@ -98,7 +98,7 @@ class Agent:
         now = self._clock()
         in_force = {n: p for n, p in r.wanted.desired.items() if r.wanted.hold(n, now) is None}
         projects = {**self._intake.generation.projects, **in_force}
-        alerts = (*self._intake.generation.alerts, r.breaker.alert, r.approval.notice, *self.more_alerts())
+        alerts = (*self._waiting(), r.approval.notice, *self.more_alerts())
         return Status(
             at=now,
             started_at=self._started_at,
@@ -121,6 +121,14 @@ class Agent:
             alerts=tuple(filter(None, alerts)),
             pending_plan=r.approval.pending.id if r.approval.pending.steps else "",
         )
+
+    def _waiting(self) -> tuple[str, ...]:
+        """What is left as it is until a person does something, told for people."""
+        generation, withheld = self._intake.generation, self.reconciler.wanted.withheld
+        broken = ", ".join(f.path for f in generation.files if f.state in ("invalid", "unreadable"))
+        kept = f"{', '.join(withheld)}: in no spec any more, and kept until {broken} can be read"
+        alerts = (*generation.alerts, kept if withheld and broken else "", self.reconciler.breaker.alert)
+        return tuple(filter(None, alerts))
 
     def health(self, container_id: str) -> Health | None:
         """What health checks say about a container."""
@@ -146,8 +154,10 @@ class Agent:
         return self._ledger.stopped.get(container_id, "")
 
     async def plan(self, paths: Sequence[str] | None = None) -> PlanView:
-        """What would be done now."""
-        return (await self._plan([self._read(p) for p in paths or ()])).view()
+        """What would be done now; what waits for a person, and what runs another revision than its spec says."""
+        view = (await self._plan([self._read(p) for p in paths or ()])).view()
+        back = (f"{key}: {found.reason}" for key, found in self.reconciler.wanted.gone_back.items())
+        return view if paths else replace(view, notices=(*view.notices, *back, *self._waiting()))
 
     async def _plan(self, instead: Sequence[DesiredProject] = ()) -> Plan:
         """A plan as if nothing were at work and nothing had failed: what is asked for, not what is due.
@@ -185,17 +195,18 @@ class Agent:
 
     async def approve(self, target: str = "") -> PlanView:
         """Let through what waits: a plan, a mass removal, an empty directory. Raises Conflict if nothing does."""
-        made = await self._plan()
         name = self._project_of(target) if target else ""
+        emptied = not name and bool(self._intake.generation.alerts)
+        if emptied:
+            self.directories.approve()
+            self.publish(self.directories.scan())
+        made = await self._plan()
         steps = [s for s in made.steps if name in ("", s.project)]
-        held = self.reconciler.breaker.held or self._intake.generation.alerts
+        held = self.reconciler.breaker.held or emptied
         if not held and not (steps and self._settings.mode == "manual"):
             raise Conflict(f"cannot approve {name or 'anything'}: nothing waits for it")
         self.reconciler.approval.approve(steps, self.reconciler.tokens(steps))
-        self.reconciler.breaker.approve(name)
-        if not name:
-            self.directories.approve()
-            self.publish(self.directories.scan())
+        self.reconciler.breaker.approve(name, made.removes if emptied else ())
         self.wake(name)
         return made.view()
 
@@ -217,8 +228,11 @@ class Agent:
     async def up(self, target: str, *, by: str = "") -> None:
         """Clear a hold."""
         name = self._project_of(target)
-        if self._ledger.release(name) is None:
+        held = self._ledger.release(name)
+        if held is None:
             raise Conflict(f"cannot release {name}: nothing holds it")
+        kind = "up" if held.kind == "down" else "resume"
+        self.reconciler.teller.note(name, kind, f"by {by}" if by else "asked for")
         self.reconciler.wake([name])
 
     async def rollback(self, service: str, revision: int = 0, *, by: str = "") -> Revision:

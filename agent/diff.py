@@ -176,10 +176,11 @@ def _shaken(
 
 def _revive(base: ReplicaDiff, service: DesiredService, current: Container, facts: Facts) -> ReplicaDiff:
     attempt = facts.replica_attempt(service.key, base.number, service.spec_hash)
-    found = revival(current, attempt, now=facts.now, revive=service.revive)
+    ours = facts.stopping.get(current.id, "")
+    found = revival(current, attempt, now=facts.now, ours=ours, revive=service.revive)
     match found.act:
         case "start":
-            return replace(base, action="start", cause=found.reason)
+            return replace(base, action="start", cause=found.reason, ours=bool(ours))
         case "later":
             return replace(base, action="wait", cause=attempt.error or found.reason, due=found.due)
         case "leave":

@@ -47,6 +47,7 @@ class Facts:
     now: float
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
     stopped: Mapping[str, str] = field(default_factory=dict)  # container id -> who stopped it
+    stopping: Mapping[str, str] = field(default_factory=dict)  # container id -> why a step of ours has stopped it
     stop_ends: Mapping[str, float] = field(default_factory=dict)  # container id -> until when that is respected
     changed: Mapping[str, str] = field(default_factory=dict)  # container id -> who changed it through the API
     health: Mapping[str, HealthState] = field(default_factory=dict)  # container id -> state

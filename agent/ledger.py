@@ -60,6 +60,7 @@ class Ledger:
         paused: Mapping[str, str] | None = None,
         earlier: Earlier | None = None,
         gone_back: Mapping[str, GoneBack] | None = None,
+        stopping: Mapping[str, str] | None = None,
         touched: frozenset[str] = frozenset(),
     ) -> Facts:
         """A frozen copy for planning; the dicts are shared, planning ends before they change."""
@@ -67,6 +68,7 @@ class Ledger:
             now=self._clock(),
             attempts=self.attempts,
             stopped=self.stopped,
+            stopping=stopping or {},
             stop_ends=self.stop_ends,
             changed=self.changed,
             health=health,

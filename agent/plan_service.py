@@ -75,7 +75,7 @@ def heal_beside(diff: ServiceDiff, facts: Facts) -> list[Step]:
         if known & facts.touched or f"start container {container.name}" in facts.busy:
             continue
         chain = Chain(diff.service, replica.cause)
-        again = container.restart_count + 1
+        again = _restarts(container, replica)
         found.append(StartContainer(**chain.common(container.name), ref=container.id, restarts=again, alone=True))
     return found
 
@@ -143,8 +143,13 @@ def _one(chain: Chain, replica: ReplicaDiff, before: Before) -> None:
         chain.unlocked(container)
         chain.stop(container)
     chain.rename(container.name, container.id, name)
-    again = container.restart_count + 1 if container.started_at and replica.action == "start" else 0
-    chain.start(name, container.id, restarts=again)
+    chain.start(name, container.id, restarts=_restarts(container, replica))
+
+
+def _restarts(container: Container, replica: ReplicaDiff) -> int:
+    """How often it was started anew with this start; 0 for one that does not count."""
+    counts = container.started_at and replica.action == "start" and not replica.ours
+    return container.restart_count + 1 if counts else 0
 
 
 def _update(chain: Chain, container: Container, replica: ReplicaDiff, made: tuple[str, ...]) -> None:

@@ -228,6 +228,7 @@ class Reconciler:
             paused=self.wanted.paused,
             earlier=self.wanted.earlier,
             gone_back=self.wanted.gone_back,
+            stopping=self.teller.stopping,
             touched=touched,
         )
 
@@ -311,7 +312,8 @@ class Reconciler:
     def hold(self, project: str, hold: Hold) -> None:
         """Leave a project as the hold says."""
         self.ledger.hold(project, hold)
-        self.teller.note(project, hold.kind, hold.reason + (f" by {hold.who}" if hold.who else ""))
+        cause = " ".join(filter(None, (hold.reason, f"by {hold.who}" if hold.who else "")))
+        self.teller.note(project, hold.kind, cause or "asked for")
         self.wake([project])
 
 

@@ -31,6 +31,7 @@ class ReplicaDiff:
     join: tuple[EndpointConfig, ...] = ()
     leave: tuple[str, ...] = ()
     due: float = 0.0
+    ours: bool = False  # to start is to undo a stop of our own
     drifted: bool = False
     by: str = "somebody else"  # who changed what drifted, as far as it is known
     drift: tuple[str, ...] = ()  # kernel objects, and fields where they are only told

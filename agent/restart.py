@@ -21,14 +21,15 @@ class Revival:
 
 
 def revival(
-    container: Container, attempt: Attempt, *, now: float, stopped_by: str = "", revive: bool = False
+    container: Container, attempt: Attempt, *, now: float, stopped_by: str = "", ours: str = "", revive: bool = False
 ) -> Revival:
-    """What to do with a container that does not run. `revive`: a spec wants it up whatever its policy."""
+    """What to do with a container that does not run. `revive`: a spec wants it up whatever its policy; `ours` is the
+    cause for which a step of ours stopped it."""
     if stopped_by:
         return Revival(act="leave", reason=f"stopped by {stopped_by}")
     if container.state is State.CREATED:
         return _when(attempt, now, "it was never started")
-    reason = _why(container, attempt, revive)
+    reason = f"we had stopped it: {ours}" if ours else _why(container, attempt, revive)
     if not reason:
         return Revival(act="leave", reason=_left(container))
     return _when(attempt, now, reason)

@@ -28,9 +28,9 @@ class Teller:
         self._stopping: dict[str, str] = {}  # container id -> cause
 
     @property
-    def stopping(self) -> frozenset[str]:
-        """Ids of containers that ended, or are about to, because a step of ours says so."""
-        return frozenset(self._stopping)
+    def stopping(self) -> Mapping[str, str]:
+        """Ids of containers that ended, or are about to, because a step of ours says so; its cause."""
+        return self._stopping
 
     def began(self, step: Step) -> None:
         """A step begins."""

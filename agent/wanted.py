@@ -107,6 +107,11 @@ class Wanted:
             return effective(declared, self._ledger.pins, self._ledger.revisions) if in_force else None
         return nothing(name) if self.complete and name in self._orphans and hold is None else None
 
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """Projects that are in no spec, and stay because some of the specs could not be read."""
+        return () if self.complete else tuple(sorted(self._orphans - self._ledger.holds.keys()))
+
     def within(self, scope: Collection[str] | None) -> Iterable[DesiredService]:
         """The services of these projects, None for all."""
         if scope is None:

@@ -145,7 +145,8 @@ def why_text(service: dict[str, Any]) -> str:
         return str(ready["message"] or ready["reason"])
     errors = [r["error"] for r in service["replicas"] if r["error"]]
     drifts = [f"drift: {d}" for r in service["replicas"] for d in r["drift"]]
-    return next(iter([*errors, *drifts, service["note"]]), "")
+    rolled_back = [ready["message"]] if ready.get("message") else []
+    return next(iter([*errors, *drifts, *rolled_back, service["note"]]), "")
 
 
 def _file_notes(files: list[dict[str, Any]]) -> list[str]:

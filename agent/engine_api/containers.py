@@ -42,7 +42,7 @@ class Containers:
         return [
             Route("GET", "/containers/json", self.index),
             Route("POST", "/containers/prune", self.prune),
-            Route("GET", "/containers/{id}/json", self.inspect),
+            Route("GET", "/containers/{id:path}/json", self.inspect),
             Route("POST", "/containers/{id}/start", self.start),
             Route("POST", "/containers/{id}/stop", self.stop),
             Route("POST", "/containers/{id}/restart", self.restart),

@@ -130,9 +130,76 @@ def test_an_empty_directory_counts_once_a_person_says_so(tmp_path: Path) -> None
                 w.scan()
                 await asyncio.sleep(5)
             assert len(w.running()) == 2
-            await w.agent.approve()
+            shown = await w.agent.plan()
+            assert not shown.steps and "suddenly empty" in shown.notices[0]
+            approved = await w.agent.approve()
+            assert {s.target for s in approved.steps if s.kind == "remove container"} == {"one-x-1", "two-x-1"}
             await w.settle()
             assert w.running() == set()
+
+    play(story())
+
+
+def test_a_large_directory_that_a_person_says_is_empty_is_asked_about_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            for n in range(8):
+                w.write(f"p{n}.yaml", ONE)
+            await w.settle()
+            for n in range(8):
+                (w.specs / f"p{n}.yaml").unlink()
+            for _ in range(3):
+                w.scan()
+                await asyncio.sleep(5)
+            await w.agent.approve()
+            await w.settle()
+            assert w.running() == set() and w.agent.status().alerts == ()
+
+    play(story())
+
+
+def test_what_a_broken_file_keeps_from_being_removed_is_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            w.write("good.yaml", ONE)
+            await w.settle()
+            w.write("bad.yaml", "services: {x: {imagine: a}}")
+            (w.specs / "good.yaml").unlink()
+            for _ in range(3):
+                w.scan()
+                await asyncio.sleep(5)
+            assert w.running() == {"good-x-1"}
+            text = f"good: in no spec any more, and kept until {w.specs / 'bad.yaml'} can be read"
+            assert w.agent.status().alerts == (text,) and text in (await w.agent.plan()).notices
+            (w.specs / "bad.yaml").unlink()
+            w.scan()
+            await asyncio.sleep(2)
+            w.scan()
+            await w.settle()
+            assert w.running() == set() and w.agent.status().alerts == ()
+
+    play(story())
+
+
+def test_a_service_that_comes_back_while_we_stop_it_was_ended_by_us(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            w.write("app.yaml", ONE)
+            await w.settle()
+
+            async def meanwhile(ref: str) -> None:
+                w.write("app.yaml", ONE)
+                await asyncio.sleep(1)
+
+            w.on["stop"] = meanwhile
+            (w.specs / "app.yaml").unlink()
+            w.scan()
+            await asyncio.sleep(2)
+            w.scan()
+            await w.settle()
+            assert w.running() == {"app-x-1"} and w.containers()["app-x-1"].restart_count == 0
+            causes = [entry.cause for entry in w.agent.journal() if entry.kind == "start container"]
+            assert causes[0] == "we had stopped it: app/x is in no spec any more"
 
     play(story())
 

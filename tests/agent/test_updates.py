@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.status import why_text
+from runtime.engine.codec import to_json
 from runtime.engine.memory import MemoryRuntime
 from runtime.engine.model import Container, ContainerUpdate, Limits, PortBinding, RestartPolicy, State
 from runtime.errors import TrueupError
@@ -244,6 +246,9 @@ def test_rollback_by_hand_holds_until_the_spec_changes(tmp_path: Path) -> None:
             w.agent.wake()
             await asyncio.sleep(100)
             assert w.containers()["app-web-1"].args == ("one",)
+            reason = "rolled back by me; revision 1 runs until the spec changes"
+            assert why_text(to_json(w.service("app/web"))) == reason
+            assert (await w.agent.plan()).notices == (f"app/web: {reason}",)
             w.write("app.yaml", spec(command="three"))
             await w.settle()
             assert w.containers()["app-web-1"].args == ("three",)

@@ -70,6 +70,12 @@ def test_missing_image_and_network(served: Served) -> None:
     assert served.request("POST", "/containers/create", body).message == "network nonet not found"
 
 
+def test_a_name_with_slashes_is_no_container(served: Served) -> None:
+    """`docker inspect` goes on to images on a 404 alone."""
+    got = served.request("GET", "/containers/localhost/busybox:static/json")
+    assert (got.status, got.message) == (404, "No such container: localhost/busybox:static")
+
+
 def test_restarting_is_told_and_refuses_removal(served: Served) -> None:
     id = served.create("again", Cmd=["false"], HostConfig={"RestartPolicy": {"Name": "always"}}, start=True)
     assert served.get(f"/containers/{id}/json")["State"]["Status"] == "restarting"
