@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from agent import canary, compare
+from agent import canary, compare, human
 from agent.changes import LIVE, changes_of, memberships_of, reason
 from agent.desired import DesiredService
 from agent.disturb import Disturbances, disturbances
@@ -68,7 +68,7 @@ def diff_service(service: DesiredService, observed: Observed, facts: Facts) -> S
     if service.update.canary:
         replicas = canary.held_back(service, replicas, facts)
     surplus += (
-        Surplus(container=c, cause=f"{service.key} has {service.replicas} replicas")
+        Surplus(container=c, cause=f"{service.key} has {human.counted(service.replicas, 'replica')}")
         for c in mine
         if not 1 <= number_of(c) <= service.replicas
     )

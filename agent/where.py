@@ -47,14 +47,15 @@ async def _listen(events: AsyncIterator[Event], rung: asyncio.Event) -> None:
 
 def lines(services: Iterable[ServiceStatus]) -> list[str]:
     """ "web is running at http://127.0.0.1:8080" for every published tcp port of what runs."""
-    return [
+    found = (
         f"{service.name} is running at {address(port)}"
         for service in services
         for replica in service.replicas
         if _answers(replica)
         for port in replica.ports
         if port.host_port
-    ]
+    )
+    return list(dict.fromkeys(found))  # replicas may share a port
 
 
 def _answers(replica: ReplicaStatus) -> bool:

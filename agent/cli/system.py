@@ -57,7 +57,7 @@ def _images(found: dict[str, Any]) -> list[tuple[str, ...]]:
             (image["RepoTags"] or [image["Id"].removeprefix("sha256:")[:12]])[0],
             human.size(image["Size"]),
             human.size(max(image["Size"] - max(image["SharedSize"], 0), 0)),
-            f"{max(image['Containers'], 0)} containers",
+            human.counted(max(image["Containers"], 0), "container"),
         )
         for image in found["Images"] or []
     ]
@@ -81,7 +81,7 @@ def _volumes(found: dict[str, Any]) -> list[tuple[str, ...]]:
     for volume in found["Volumes"] or []:
         usage = volume.get("UsageData") or {"Size": 0, "RefCount": 0}
         size = human.size(max(usage["Size"], 0))
-        rows.append(("volume", volume["Name"], size, size, f"{max(usage['RefCount'], 0)} containers"))
+        rows.append(("volume", volume["Name"], size, size, human.counted(max(usage["RefCount"], 0), "container")))
     return rows
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import click
 
 import specs
+from agent import human
 
 
 def sources(paths: tuple[str, ...]) -> Iterator[str]:
@@ -58,9 +59,7 @@ def command(paths: tuple[str, ...], profiles: tuple[str, ...], quiet: bool) -> N
             for notice in loaded.notices:
                 click.echo(f"note: {shown(notice)}", err=True)
             if loaded.project is not None and not problems:
-                click.echo(f"{path}: project {loaded.project.name}, {_counted(len(loaded.project.services))}")
+                click.echo(
+                    f"{path}: project {loaded.project.name}, {human.counted(len(loaded.project.services), 'service')}"
+                )
     sys.exit(1 if failed else 0)
-
-
-def _counted(services: int) -> str:
-    return "1 service" if services == 1 else f"{services} services"

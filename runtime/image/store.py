@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Collection, Iterator
@@ -22,6 +23,7 @@ from runtime.image.blobs import Blobs, refused, sync_directory, unlink_quietly
 from runtime.image.sweep import sweep
 from runtime.image.view import StoredImage, View, group, view, views
 
+_LOG = logging.getLogger(__name__)
 REF_NAME = "org.opencontainers.image.ref.name"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -41,17 +43,16 @@ class ImageStore:
         self._leases: dict[object, set[str]] = {}
 
     def open(self) -> None:
-        """Make the layout or read it. Raises CorruptData when `index.json` cannot be understood."""
+        """Make the layout or read it. Raises CorruptData when `index.json` and the one before it are damaged."""
         self.blobs.make()
         self.blobs.recover()
         if not os.path.exists(os.path.join(self.root, "oci-layout")):
             self._replace("oci-layout", _LAYOUT)
-        path = os.path.join(self.root, "index.json")
-        if os.path.exists(path):
-            with open(path, "rb") as file:
-                self._targets = _read_index(file.read(), path)
-        else:
+        found = _read_index(self.root)
+        if found is None:
             self._write_index()
+        else:
+            self._targets = found
 
     # ------------------------------------------------------------ names
 
@@ -227,6 +228,7 @@ class ImageStore:
             for name, target in sorted(self._targets.items())
         ]
         document = {"schemaVersion": 2, "mediaType": m.OCI_INDEX, "manifests": entries}
+        _keep(os.path.join(self.root, "index.json"))
         self._replace("index.json", json.dumps(document, indent=1).encode())
 
     def _replace(self, name: str, data: bytes) -> None:
@@ -251,8 +253,35 @@ def _full_name(ref: str) -> str:
     return named.with_digest(named.digest) if named.digest else str(named)
 
 
-def _read_index(data: bytes, path: str) -> dict[str, m.Descriptor]:
-    document = m.parse_document(data, name=path)
+def _keep(path: str) -> None:
+    """Give the file a second name, which it has until the next one takes its place."""
+    unlink_quietly(path + ".before")
+    with contextlib.suppress(OSError):  # there is none yet, or no room: that one is spare
+        os.link(path, path + ".before")
+
+
+def _read_index(root: str) -> dict[str, m.Descriptor] | None:
+    """The names, from the index before this one should it be damaged; None when there is neither."""
+    path = os.path.join(root, "index.json")
+    try:
+        return _names_in(path)
+    except FileNotFoundError:
+        return None
+    except CorruptData as damage:
+        try:
+            names = _names_in(path + ".before")
+        except (FileNotFoundError, CorruptData):
+            hint = f"restore it, or remove it and {path}.before: images are known again once pulled or loaded"
+            raise CorruptData(damage.message, hint=hint) from damage
+        os.replace(path, path + ".damaged")
+        os.link(path + ".before", path)
+        _LOG.warning("%s; the one before it is used, this one is now %s.damaged", damage.message, path)
+        return names
+
+
+def _names_in(path: str) -> dict[str, m.Descriptor]:
+    with open(path, "rb") as file:
+        document = m.parse_document(file.read(), name=path)
     if not isinstance(document, m.Index):
         raise CorruptData(f"cannot use {path}: it is not an index")
     return {

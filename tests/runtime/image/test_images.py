@@ -298,6 +298,19 @@ def test_a_damaged_index_is_said_not_overwritten(damage: bytes, site: Site, scra
     assert path.read_bytes() == damage
 
 
+def test_a_damaged_index_gives_way_to_the_one_before_it(site: Site, image: Made, scratch: Path) -> None:
+    load(site, docker_archive(image, ["app:1"], scratch / "x.tar"))
+    load(site, docker_archive(image, ["app:2"], scratch / "y.tar"))
+    path = Path(site.images.store.root, "index.json")
+    path.write_bytes(b"")
+    again = ImageStore(site.images.store.root)
+    again.open()
+    assert [name for stored in again.images() for name in stored.names] == ["docker.io/library/app:1"]
+    assert path.with_name("index.json.damaged").read_bytes() == b""
+    again.open()
+    load(site, docker_archive(image, ["app:2"], scratch / "y.tar"))
+
+
 def test_a_rotten_blob_is_noticed_and_healed_by_loading_again(site: Site, image: Made, scratch: Path) -> None:
     whole = docker_archive(image, ["app:1"], scratch / "x.tar")
     load(site, whole)
