@@ -234,7 +234,7 @@ class Containers:
         return no_content()
 
     async def prune(self, request: Request) -> Answer:
-        """POST /containers/prune: what does not run and belongs to no spec's wish."""
+        """POST /containers/prune: what does not run and no spec wants: a job that is done would be done again."""
         filters = request.filters()
         if unknown := set(filters) - {"label", "label!", "until"}:
             raise InvalidInput(f"invalid filter '{sorted(unknown)[0]}'")
@@ -242,10 +242,12 @@ class Containers:
         until = min((parse_time(text, now=now) for text in filters.get("until", ())), default=now + 1)
         world = await self._engine.world()
         idle = (State.CREATED, State.EXITED, State.DEAD)
+        services = (s for project in self._engine.control.status().projects for s in project.services)
+        wanted = {replica.container_id for service in services for replica in service.replicas}
         chosen = [
             c
             for c in world.containers
-            if c.state in idle and c.created_at <= until and labels_fit(filters, c.config.labels)
+            if c.state in idle and c.id not in wanted and c.created_at <= until and labels_fit(filters, c.config.labels)
         ]
         own = await sizes(self._engine.runtime.container_size, [c.id for c in chosen])
         results = await asyncio.gather(*(self._engine.runtime.remove(c.id) for c in chosen), return_exceptions=True)

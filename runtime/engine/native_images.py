@@ -168,8 +168,7 @@ class NativeImages(abc.ABC):
         return Storage(
             layers={diff_id: layers.size(diff_id) for diff_id in layers.diff_ids()},
             blobs=await asyncio.to_thread(total, self.images.store.blobs),
-            total=(disk.f_blocks - disk.f_bfree + disk.f_bavail)
-            * disk.f_frsize,  # as df counts: not what root alone may use
+            total=(disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize,  # what anybody may use, as df counts
             used=(disk.f_blocks - disk.f_bfree) * disk.f_frsize,
         )
 

@@ -51,7 +51,12 @@ def test_at_boot_and_after_a_reboot_each_starts_after_what_it_needs(scratch: Pat
         agent.running("web", "api", "db")
         started = times(agent, "StartedAt")
         assert started["db"] < started["api"] < started["web"]
-        assert agent.containers()["job"]["State"]["FinishedAt"] < started["api"]
+        job = agent.containers()["job"]
+        assert job["State"]["FinishedAt"] < started["api"]
+        pruned = agent.api("/containers/prune", "POST")
+        assert pruned["ContainersDeleted"] is None, "a job that is done would be done again"
+        agent.settled()
+        assert agent.containers()["job"]["Id"] == job["Id"]
         agent.stop(signal.SIGKILL)
         for pid in agent_pids(scratch):  # all containers end while nobody looks: as after a loss of power
             os.kill(pid, signal.SIGKILL)
