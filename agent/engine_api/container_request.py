@@ -26,7 +26,9 @@ from runtime.engine.model import (
     Security,
     Ulimit,
 )
-from runtime.errors import InvalidInput, Unsupported
+from runtime.errors import InvalidInput, NotFound, Unsupported
+from runtime.image.platform import Platform, rank
+from runtime.image.platform import parse as parse_platform
 from specs import log_options
 
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -101,6 +103,16 @@ def check_platform(text: str) -> None:
     system = text.split("/")[0].lower()
     if system and system not in _SYSTEMS:
         raise InvalidInput(f'invalid platform: "{text}": unknown operating system or architecture')
+
+
+def check_image_platform(reference: str, image: Image, text: str) -> None:
+    """Raises NotFound, in Docker's words, for an image of another platform than `text`: clients pull the right one."""
+    found = Platform(os=image.os, architecture=image.architecture, variant=image.variant)
+    if text and image.architecture and rank(found, parse_platform(text)) is None:
+        raise NotFound(
+            f"image with reference {reference} was found but does not match the specified platform: "
+            f"wanted {parse_platform(text)}, actual: {found}"
+        )
 
 
 def _refuse(host: HostBody) -> None:

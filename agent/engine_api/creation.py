@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agent.engine_api import policy
 from agent.engine_api.container_body import CreateBody, HostBody
-from agent.engine_api.container_request import check_name, check_platform, container_config
+from agent.engine_api.container_request import check_image_platform, check_name, check_platform, container_config
 from agent.engine_api.engine import Engine, find_network
 from agent.engine_api.links import link_variables, split_link
 from agent.engine_api.message import Answer, Request, ok
@@ -35,17 +35,20 @@ class Creation:
         if not body.Image:
             raise InvalidInput("no image specified: config.Image must not be empty")
         host = body.HostConfig or HostBody()
-        check_platform(request.query.get("platform", ""))
+        platform = request.query.get("platform", "")
+        check_platform(platform)
         settings = self._engine.control.settings.api
         policy.check(host, settings.policy)
         world = await self._engine.world()
         name = check_name(request.query["name"]) if request.query.get("name") else random_name(world)
         name_is_free(name, world)
+        image = await self._engine.image(body.Image)
+        check_image_platform(body.Image, image, platform)
         config = container_config(
             body,
             name=name,
-            image=await self._engine.image(body.Image),
-            platform=request.query.get("platform", ""),
+            image=image,
+            platform=platform,
             inherited=await self._inherited(host),
             strict=settings.strict,
         )

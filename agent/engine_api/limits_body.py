@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from agent.engine_api.container_body import Resources, RestartPolicyBody, ThrottleBody
@@ -61,8 +62,9 @@ def _check(body: Resources, base: Limits) -> None:
         raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
     if body.NanoCpus and (body.CpuQuota or body.CpuPeriod):
         raise InvalidInput("Conflicting options: Nano CPUs and CPU quota or period cannot both be set")
-    if body.NanoCpus and body.NanoCpus < 0:
-        raise InvalidInput("range of CPUs is from 0.01, as there is no less than nothing")
+    here = os.cpu_count() or 1
+    if body.NanoCpus and not 0 < body.NanoCpus <= here * 10**9:
+        raise InvalidInput(f"range of CPUs is from 0.01 to {here}.00, as there are only {here} CPUs available")
     if body.CpuPeriod and not 1000 <= body.CpuPeriod <= 1_000_000:
         raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if body.CpuQuota and 0 < body.CpuQuota < 1000:

@@ -70,6 +70,17 @@ def test_missing_image_and_network(served: Served) -> None:
     assert served.request("POST", "/containers/create", body).message == "network nonet not found"
 
 
+def test_an_image_of_another_platform_is_not_what_was_asked_for(served: Served) -> None:
+    served.create("first")
+    image = served.get("/images/alpine/json")
+    assert served.request("POST", "/containers/create?platform=linux/s390x", {"Image": "alpine"}).message == (
+        "image with reference alpine was found but does not match the specified platform: "
+        f"wanted linux/s390x, actual: linux/{image['Architecture']}"
+    )
+    own = f"linux/{image['Architecture']}"
+    assert served.request("POST", f"/containers/create?platform={own}", {"Image": "alpine"}).status == 201
+
+
 def test_a_name_with_slashes_is_no_container(served: Served) -> None:
     """`docker inspect` goes on to images on a 404 alone."""
     got = served.request("GET", "/containers/localhost/busybox:static/json")
