@@ -17,6 +17,7 @@ from agent.pace import pause
 from runtime.kernel import inotify
 
 _AGAIN = 0.05
+_MISSING = 0.5  # seconds between two looks for a place that is not there
 _NEWS = (
     inotify.MODIFY | inotify.ATTRIB | inotify.CLOSE_WRITE | inotify.CREATE | inotify.DELETE | inotify.MOVED_FROM
     | inotify.MOVED_TO | inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.ONLYDIR | inotify.EXCL_UNLINK
@@ -40,6 +41,7 @@ class Watcher:
         self._everything = False
         self._descriptor = -1
         self._watches: dict[str, int] = {}  # place -> number
+        self._missing: list[str] = []
         self.alert = ""
 
     async def run(self) -> None:
@@ -63,7 +65,7 @@ class Watcher:
     async def _next(self, again: bool, due: float) -> frozenset[str] | None:
         """Wait for news, for the next try at what is unsettled, or until everything is due; what to look at then."""
         loop = asyncio.get_running_loop()
-        if await self._rings(min(_AGAIN, due - loop.time()) if again else due - loop.time()):
+        if await self._news(min(_AGAIN, due - loop.time()) if again else due - loop.time()):
             latest = loop.time() + self._debounce
             while loop.time() < latest:
                 self._rung.clear()
@@ -73,6 +75,18 @@ class Watcher:
         named, self._named, self._everything = frozenset(self._named), set(), False
         self._rung.clear()
         return None if everything else named
+
+    async def _news(self, seconds: float) -> bool:
+        """Whether there are any within so many seconds; that a missing place is there is news too."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._missing and end - loop.time() > _MISSING:
+            if await self._rings(_MISSING):
+                return True
+            if any(map(os.path.isdir, self._missing)):
+                self._everything = True
+                return True
+        return await self._rings(end - loop.time())
 
     async def _rings(self, seconds: float) -> bool:
         try:
@@ -105,11 +119,14 @@ class Watcher:
         places, before = set(self._places()), dict(self._watches)
         self._watches = {place: number for place, number in before.items() if place in places and not everything}
         refused: dict[str, str] = {}
+        self._missing = []
         for place in sorted(places - self._watches.keys()):
             try:
                 self._watches[place] = inotify.add(self._descriptor, place, _NEWS)
             except OSError as e:
-                if e.errno not in (errno.ENOENT, errno.ENOTDIR):
+                if e.errno in (errno.ENOENT, errno.ENOTDIR):
+                    self._missing.append(place)
+                else:
                     refused[place] = os.strerror(e.errno or 0)
         for number in set(before.values()) - set(self._watches.values()):
             inotify.remove(self._descriptor, number)

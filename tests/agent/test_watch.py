@@ -87,6 +87,21 @@ async def test_a_directory_that_comes_later_is_found_by_the_rescan(tmp_path: Pat
 
 
 @pytest.mark.anyio
+async def test_a_directory_that_is_away_for_a_while_is_noticed_when_it_is_back(tmp_path: Path) -> None:
+    looks, place = Looks(), tmp_path / "place"
+    place.mkdir()
+    async with watching(lambda: [str(place)], looks):
+        place.rmdir()
+        await looks.reach(lambda: looks.named[-1] is None)
+        await asyncio.sleep(0.3)
+        before = looks.count
+        place.mkdir()
+        await looks.reach(lambda: None in looks.named[before:])
+        (place / "app.yaml").touch()
+        await looks.reach(lambda: frozenset({str(place / "app.yaml")}) in looks.named[before:])
+
+
+@pytest.mark.anyio
 async def test_what_is_unsettled_is_looked_at_again_at_once(tmp_path: Path) -> None:
     looks = Looks()
     looks.again = True
