@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import socket
 import ssl
 
@@ -22,11 +23,12 @@ from agent.engine_api.message import Answer, Request
 from agent.engine_api.raw import Reader, Writer
 from agent.engine_api.tls import TlsStream
 from agent.settings import Settings
-from runtime.errors import InvalidInput
+from runtime.errors import InvalidInput, TrueupError
 
 log = logging.getLogger(__name__)
 
 _READ_BUFFER = 256 * 1024
+_LOOK = 2.0  # seconds between two looks whether our sockets can still be reached
 _GRACE = 2.0  # seconds for answers under way when the server closes
 
 
@@ -40,6 +42,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
         self._closing = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -52,10 +55,29 @@ class Server:
         await self._api.start()
         for listener in self._listeners:
             self._servers.append(await self._accept(listener))
+        self._looking = asyncio.create_task(self._put_back(), name="sockets")
+
+    async def _put_back(self) -> None:
+        """Bind unix sockets that somebody removed once more; clients that are connected notice nothing."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            for number, listener in enumerate(self._listeners):
+                if not listener.path or os.path.exists(listener.path):
+                    continue
+                try:
+                    (again,) = open_listeners((listener.address,), self._settings.api)
+                except TrueupError as error:
+                    log.warning("%s was removed: %s", listener.path, error)
+                    continue
+                self._servers[number].close()
+                self._listeners[number], self._servers[number] = again, await self._accept(again)
+                log.warning("%s was removed, and is there again", listener.path)
 
     async def close(self) -> None:
         """End all streams cleanly, let short answers finish, and go."""
         self._closing.set()
+        if self._looking is not None:
+            self._looking.cancel()
         for connection in self._connections:
             connection.hang_up()
         for server in self._servers:

@@ -9,6 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from agent.engine_api.listen import close_listeners, open_listeners
 from agent.engine_api.server import _own_name
 from agent.settings import ApiSettings
 from runtime.errors import Conflict, InvalidInput, Unavailable
-from tests.agent.engine_api.conftest import Serve
+from tests.agent.engine_api.conftest import Serve, Served
 
 PLAIN = ApiSettings(socket_group="no-such-group")
 
@@ -39,6 +40,17 @@ def test_a_stale_socket_is_taken_over(scratch: Path) -> None:
     dead.bind(str(path))
     dead.close()
     close_listeners(open_listeners((f"unix://{path}",), PLAIN))
+
+
+def test_a_socket_that_is_removed_is_put_back(served: Served) -> None:
+    with served.connect() as before:
+        os.unlink(served.path)
+        deadline = time.monotonic() + 20
+        while not os.path.exists(served.path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert served.request("GET", "/_ping").status == 200
+        before.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert before.recv(100).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
