@@ -61,7 +61,7 @@ class ApiSettings(BaseModel):
     insecure_tcp: bool = Field(default=False, description="tcp:// without TLS: anybody who connects is root")
     host_names: tuple[str, ...] = Field(default=(), description="names accepted in Host: on tcp://")
     experimental: bool = Field(default=False, description="say so to clients, which then offer more commands")
-    strict: bool = Field(default=False, description="our isolation defaults for API containers, not Docker's")
+    strict: bool = Field(default=False, description="user namespace, no-new-privileges: as in specs")
     policy: ApiPolicy = ApiPolicy()
 
 
