@@ -133,7 +133,8 @@ class Wiring:
     ) -> tuple[Publish, ...]:
         """Host ports for what it publishes, the ones it had before where they are still free.
 
-        The ports of container `instead_of` count as free.
+        The ports of container `instead_of` count as free. What is found is kept for it until it is published, or given
+        back by `release`.
         """
         networking = record.config.networking
         if not endpoints or not networking.ports:
@@ -178,6 +179,7 @@ class Wiring:
 
     async def release(self, record: Record, run: Run) -> None:
         """Close its ports, forget its names, take its links and give its addresses back."""
+        self.networks.unreserve(record.id)
         if run.publishes:
             await self.networks.unpublish(record.id)
         if run.endpoints:

@@ -19,6 +19,7 @@ from typing import ParamSpec, TypeVar
 from runtime.errors import TrueupError
 from runtime.network import bridges, host, inside, ipam, ports
 from runtime.network.book import Book, ula_prefix
+from runtime.network.choosing import Chooser
 from runtime.network.firewall import Rules
 from runtime.network.guard import Guard
 from runtime.network.host import Host
@@ -73,6 +74,7 @@ class Networks:
         self._report = report
         self._book = Book(report)
         self._host = Host(settings.bridge_prefix, settings.default_bridge, settings.table)
+        self._chooser = Chooser(self._book, self._look_for_ports)
         self._naming = Naming(self._book, Directory(settings.dns_config, settings.resolv_conf), renamed)
         self._threads = ThreadPoolExecutor(4, "network")
         self._sweeper = Sweeper(self._wipe, report)
@@ -255,13 +257,14 @@ class Networks:
     ) -> list[Publish]:
         """Host ports for `requests`, with the container's addresses filled in; see `ports.choose`.
 
-        The ports of container `instead_of` count as free. Not yet published: record them, then `publish`.
+        The ports of container `instead_of` count as free. Not yet published, and nobody else is given them until
+        they are: record them, then `publish`; or `unreserve`.
         """
-        taken = [p for p in self._book.publishes() if not instead_of or p.container != instead_of]
-        asked = self._book.with_host_address(container, requests)
-        taken += await self._run(self._guard.rivals)
-        chosen = await self._run(ports.choose, container, asked, taken, share=share)
-        return [self._book.with_addresses(publish) for publish in chosen]
+        return await self._chooser.choose(container, requests, share, instead_of)
+
+    def unreserve(self, container: str) -> None:
+        """Give back what `choose_ports` found for a container that will not publish it."""
+        self._chooser.let_go([container])
 
     async def publish(self, publishes: Iterable[Publish], *, instead_of: str = "") -> None:
         """Open ports, live. The containers named lose what they had published before, and in the same
@@ -318,7 +321,19 @@ class Networks:
                 drift = [str(error)]
         self._drift.tell(drift)
 
+    async def _look_for_ports(
+        self, container: str, requests: Sequence[PortRequest], taken: Sequence[Publish], share: str
+    ) -> list[Publish]:
+        rivals = await self._run(self._guard.rivals)
+        return await self._run(ports.choose, container, requests, [*taken, *rivals], share=share)
+
     async def _change_ports(self, groups: dict[str, tuple[Publish, ...]]) -> None:
+        try:
+            await self._replace_ports(groups)
+        finally:
+            self._chooser.let_go(groups)
+
+    async def _replace_ports(self, groups: dict[str, tuple[Publish, ...]]) -> None:
         async with self._changing:
             old = {container: self._book.published.pop(container, ()) for container in groups}
             self._book.published.update({c: group for c, group in groups.items() if group})
