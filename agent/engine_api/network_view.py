@@ -9,12 +9,14 @@ from agent.engine_api.networking_body import split_port
 from agent.engine_api.versions import Version
 from runtime.engine.model import Container, Endpoint, EndpointConfig, PortBinding
 
-_ANY = ("0.0.0.0", "::")
 
-
-def host_addresses(port: PortBinding) -> tuple[str, ...]:
-    """Where a port is published; no address given means both families' "any"."""
-    return (port.host_ip,) if port.host_ip else _ANY
+def host_addresses(container: Container, port: PortBinding) -> tuple[str, ...]:
+    """Where a port is published; no address given means "any" of the families in which the container is reached."""
+    if port.host_ip:
+        return (port.host_ip,)
+    four = any(e.gateway for e in container.endpoints)
+    six = any(e.gateway6 for e in container.endpoints)
+    return ("0.0.0.0",) * (four or not six) + ("::",) * six
 
 
 def ports_map(container: Container) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def ports_map(container: Container) -> dict[str, Any]:
     tree: dict[str, Any] = dict.fromkeys(container.config.networking.exposed)
     for port in container.ports:
         key = f"{port.container_port}/{port.protocol}"
-        entries = [{"HostIp": ip, "HostPort": str(port.host_port)} for ip in host_addresses(port)]
+        entries = [{"HostIp": ip, "HostPort": str(port.host_port)} for ip in host_addresses(container, port)]
         tree[key] = (tree.get(key) or []) + entries
     return tree
 
@@ -31,7 +33,7 @@ def ports_list(container: Container) -> list[dict[str, Any]]:
     """`Ports` of the container list."""
     entries: list[dict[str, Any]] = []
     for port in container.ports:
-        for ip in host_addresses(port):
+        for ip in host_addresses(container, port):
             entries.append(
                 {
                     "IP": ip,

@@ -148,7 +148,7 @@ def settings(name: str, *, ipv6: bool) -> list[tuple[str, str]]:
 
 
 def deaf_on_loopback6(publishes: Iterable[Publish]) -> list[str]:
-    """Texts for ports on ::1 that nobody can reach, because bridged packets pass ip6tables.
+    """Texts for ports that nobody can reach on ::1, because bridged packets pass ip6tables.
 
     Then the kernel translates a reply's destination back to ::1 while it is still bridging, looks for a route,
     finds the one that leads by this very bridge (for ::1 no other counts), and takes the packet for one that stays
@@ -160,7 +160,7 @@ def deaf_on_loopback6(publishes: Iterable[Publish]) -> list[str]:
         f"container {publish.container[:12]}: port [::1]:{publish.host_port}/{publish.protocol} cannot be reached "
         "while net.bridge.bridge-nf-call-ip6tables is 1: set it to 0, or use 127.0.0.1 or another address of the host"
         for publish in publishes
-        if publish.host_ip == "::1"
+        if publish.container_ip6 and publish.host_ip in ("", "::", "::1")
     ]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.errors import InvalidInput
+from runtime.network.ports import spell
 from runtime.network.values import Publish
 
 _SAFE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
@@ -117,6 +118,22 @@ def collisions(publishes: Iterable[Publish]) -> list[str]:
         for claim in everything
         if id(claim) not in kept
     ]
+
+
+def unserved(publishes: Iterable[Publish]) -> list[str]:
+    """Texts for publishes that lead to no address of their container, as it has none of their family."""
+    return [
+        f"container {publish.container[:12]}: port {spell(publish.host_ip, publish.host_port, publish.protocol)} "
+        f"cannot be reached: {_missing(publish)}"
+        for publish in publishes
+        if not any(claims([publish]))
+    ]
+
+
+def _missing(publish: Publish) -> str:
+    if family(publish.host_ip) == "6":
+        return "none of its bridge networks has IPv6 (enable_ipv6) and leads outside"
+    return "none of its bridge networks leads outside" + (" with IPv4" if publish.host_ip else "")
 
 
 def elements(publishes: Iterable[Publish], routed: Sequence[str] = ()) -> Elements:

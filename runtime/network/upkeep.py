@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from runtime.network import bridges, listeners, rivals
+from runtime.network import bridges, listeners, publishing, rivals
 from runtime.network.book import Book
 from runtime.network.firewall import Rules
 from runtime.network.guard import Guard
@@ -61,7 +61,7 @@ class Upkeep:
         publishes = self._book.publishes()
         rivalry = rivals.texts(publishes, self._guard.rivals() if publishes else ())
         overlaps = self._host.overlaps(list(self._book.specs.values()))
-        deaf = bridges.deaf_on_loopback6(publishes)
+        deaf = bridges.deaf_on_loopback6(publishes) + publishing.unserved(publishes)
         return self._guard.strangers() + listeners.squatters(publishes) + rivalry + overlaps + deaf
 
     def _others(self, spec: NetworkSpec) -> list[NetworkSpec]:

@@ -114,14 +114,37 @@ def test_a_port_on_the_ipv6_loopback_works_or_it_is_said_why_not(tmp_path: Path)
         net = await networks.create(spec("app", 1, ipv6=True, pools=(Pool(subnet="fd30:1::/64"),)))
         web, state = await start(networks, net.id, A)
         web.serve(80, "web")
-        ports = await networks.choose_ports(A, [PortRequest(container_port=80, host_port=8080, host_ip="::1")])
+        wanted = [PortRequest(container_port=80, host_port=8080, host_ip="::1")]
+        ports = await networks.choose_ports(A, [*wanted, PortRequest(container_port=80, host_port=8081)])
         await networks.publish(ports)
         desired = Desired(networks=(net,), endpoints=(state,), publishes=tuple(ports))
         for setting, answer, texts in (("0", "web fd30:1::1", 0), ("1", "timeout", 1)):
             sh(f"sysctl -qw net.bridge.bridge-nf-call-ip6tables={setting}")
             await networks.sync(lambda: desired)
-            assert ask("::1", 8080) == answer
-            assert sum("port [::1]:8080/tcp cannot be reached while" in text for text in reported) == texts
+            for port in (8080, 8081):
+                assert ask("::1", port) == answer
+                assert sum(f"port [::1]:{port}/tcp cannot be reached while" in text for text in reported) == texts
+
+    reported: list[str] = []
+    run(body, tmp_path, reported.append)
+
+
+@isolated
+def test_a_port_of_a_family_that_its_container_lacks_is_named(tmp_path: Path) -> None:
+    async def body(networks: Networks) -> None:
+        net = await networks.create(spec("app", 1))
+        web, state = await start(networks, net.id, A)
+        web.serve(80, "web")
+        wanted = [PortRequest(container_port=80, host_port=8080, host_ip=ip) for ip in ("127.0.0.1", "::1")]
+        ports = await networks.choose_ports(A, [*wanted, PortRequest(container_port=80, host_port=8081)])
+        await networks.publish(ports)
+        await networks.sync(lambda: Desired(networks=(net,), endpoints=(state,), publishes=tuple(ports)))
+        assert [ask("127.0.0.1", port) for port in (8080, 8081)] == ["web 172.30.1.1"] * 2
+        assert [ask("::1", port) for port in (8080, 8081)] == ["refused"] * 2
+        assert [text for text in reported if "cannot be reached" in text] == [
+            f"container {A[:12]}: port [::1]:8080/tcp cannot be reached: none of its bridge networks has IPv6 "
+            "(enable_ipv6) and leads outside"
+        ]
 
     reported: list[str] = []
     run(body, tmp_path, reported.append)
