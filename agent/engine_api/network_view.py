@@ -50,24 +50,30 @@ def ports_list(container: Container) -> list[dict[str, Any]]:
     return sorted(entries, key=lambda e: (e["PrivatePort"], e.get("PublicPort", 0)))
 
 
-def endpoints_json(container: Container, version: Version) -> dict[str, Any]:
-    """`Networks` by name; `host` and `none` are shown as memberships of the networks so named."""
+def memberships(container: Container) -> dict[str, EndpointConfig | None]:
+    """Names of its networks, also of one that does not run, with what it asked of each; `host` and `none` count."""
     mode = container.config.networking.mode
     if mode in ("host", "none") and not container.endpoints:
-        return {mode: endpoint_json(Endpoint(network=mode, network_id="", id=""), None, version)}
+        return {mode: None}
     asked = {e.network: e for e in container.config.networking.endpoints}
     if not asked and not container.endpoints and mode == "bridge":
         asked = {"bridge": EndpointConfig(network="bridge")}
+    return {name: asked.get(name) for name in dict.fromkeys((*asked, *(e.network for e in container.endpoints)))}
+
+
+def endpoints_json(container: Container, version: Version) -> dict[str, Any]:
+    """`Networks` by name."""
     seen = {e.network: e for e in container.endpoints}
     return {
-        name: endpoint_json(seen.get(name) or _absent(asked[name]), asked.get(name), version)
-        for name in dict.fromkeys((*asked, *seen))
+        name: endpoint_json(seen.get(name) or _absent(name, asked), asked, version)
+        for name, asked in memberships(container).items()
     }
 
 
-def _absent(asked: EndpointConfig) -> Endpoint:
+def _absent(network: str, asked: EndpointConfig | None) -> Endpoint:
     """A membership of a container that does not run: what was asked for, and no addresses."""
-    return Endpoint(network=asked.network, network_id="", id="", aliases=asked.aliases, mac=asked.mac_address)
+    asked = asked or EndpointConfig(network=network)
+    return Endpoint(network=network, network_id="", id="", aliases=asked.aliases, mac=asked.mac_address)
 
 
 def endpoint_json(endpoint: Endpoint, asked: EndpointConfig | None, version: Version) -> dict[str, Any]:

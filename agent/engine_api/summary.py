@@ -11,7 +11,7 @@ from agent.engine_api.engine import Engine, find_network
 from agent.engine_api.image_view import image_matches
 from agent.engine_api.inspect import exit_code, mount_json
 from agent.engine_api.label_filter import labels_fit
-from agent.engine_api.network_view import endpoints_json, ports_list
+from agent.engine_api.network_view import endpoints_json, memberships, ports_list
 from agent.engine_api.networking_body import split_port
 from agent.engine_api.text import human_duration
 from agent.engine_api.versions import Version
@@ -99,7 +99,7 @@ class Selection:
         self._check()
         self._since = self._bound("since")
         self._before = self._bound("before")
-        self._networks = {self._network_id(ref) for ref in filters.get("network", ())}
+        self._networks = {self._network_name(ref) for ref in filters.get("network", ())}
         self._ancestors = self._ancestor_ids()
 
     def _check(self) -> None:
@@ -146,7 +146,7 @@ class Selection:
             case "before":
                 return container.created_at < self._before
             case "network":
-                return self._in_network(container, values)
+                return not self._networks.isdisjoint(memberships(container))
             case "volume":
                 return any(v in (m.source, m.target) for v in values for m in container.mounts)
             case "publish" | "expose":
@@ -154,11 +154,6 @@ class Selection:
             case "is-task":
                 return values[-1].lower() in ("false", "0")
         return values[-1] in ("default", "")  # isolation
-
-    def _in_network(self, container: Container, values: list[str]) -> bool:
-        if container.config.networking.mode in values:
-            return True
-        return any(e.network_id in self._networks or e.network in values for e in container.endpoints)
 
     def _bound(self, name: str) -> float:
         bound = 0.0 if name == "since" else float("inf")
@@ -170,11 +165,11 @@ class Selection:
             bound = found[0].created_at
         return bound
 
-    def _network_id(self, ref: str) -> str:
+    def _network_name(self, ref: str) -> str:
         try:
-            return find_network(self._world.networks, ref).id
+            return find_network(self._world.networks, ref).name
         except NotFound:
-            return ""
+            return ref  # host and none are shown, though there are no such networks
 
     def _ancestor_ids(self) -> set[str]:
         refs = self._filters.get("ancestor", ())

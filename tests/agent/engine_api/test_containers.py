@@ -115,6 +115,22 @@ def test_filters(served: Served) -> None:
     assert [c["Names"] for c in served.get("/containers/json?limit=1")] == [["/job"]]
 
 
+def test_the_filter_on_networks_goes_by_membership(served: Served) -> None:
+    front = str(served.post("/networks/create", {"Name": "front"})["Id"])
+    both = {"EndpointsConfig": {"bridge": {}, "front": {}}}
+    served.create("plain", start=True, Cmd=["sleep", "9999"])
+    served.create("own", HostConfig={"NetworkMode": "front"}, start=True, Cmd=["sleep", "9999"])
+    served.create("stopped", HostConfig={"NetworkMode": "front"})
+    served.create("both", NetworkingConfig=both, start=True, Cmd=["sleep", "9999"])
+    served.create("hosts", HostConfig={"NetworkMode": "host"}, start=True, Cmd=["sleep", "9999"])
+    served.create("joined", HostConfig={"NetworkMode": "container:plain"}, start=True, Cmd=["sleep", "9999"])
+    bridge = served.get("/networks/bridge")["Id"]
+    assert names(served, network=["bridge"]) == names(served, network=[bridge[:12]]) == ["/both", "/plain"]
+    assert names(served, network=["front"]) == names(served, network=[front]) == ["/both", "/own", "/stopped"]
+    assert names(served, network=["front", "host"]) == ["/both", "/hosts", "/own", "/stopped"]
+    assert names(served, network=["nothere"]) == []
+
+
 def test_health_is_the_agents_to_say(served: Served) -> None:
     id = served.create("web", Cmd=["sleep", "9999"], Healthcheck={"Test": ["CMD", "true"]}, start=True)
     assert served.get("/containers/web/json")["State"]["Health"]["Status"] == "starting"
