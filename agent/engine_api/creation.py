@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 from agent.engine_api import policy
@@ -44,17 +45,18 @@ class Creation:
         name_is_free(name, world)
         image = await self._engine.image(body.Image)
         check_image_platform(body.Image, image, platform)
-        config = container_config(
-            body,
-            name=name,
-            image=image,
-            platform=platform,
-            inherited=await self._inherited(host),
-            strict=settings.strict,
-        )
-        config = await self._with_volumes(config, host)
-        config = await self._linked(await self._named(_with_network_names(config, world)), host)
-        container = await self._engine.runtime.create(config)
+        with _missing_beside_the_image():
+            config = container_config(
+                body,
+                name=name,
+                image=image,
+                platform=platform,
+                inherited=await self._inherited(host),
+                strict=settings.strict,
+            )
+            config = await self._with_volumes(config, host)
+            config = await self._linked(await self._named(_with_network_names(config, world)), host)
+            container = await self._engine.runtime.create(config)
         return ok({"Id": container.id, "Warnings": policy.warnings(host)}, status=201)
 
     async def _named(self, config: ContainerConfig) -> ContainerConfig:
@@ -62,10 +64,8 @@ class Creation:
         mode, _, target = config.networking.mode.partition(":")
         if mode != "container" or config.hostname:
             return config
-        with contextlib.suppress(NotFound):  # its start will say so
-            joined = await self._engine.container(target)
-            return replace(config, hostname=joined.config.hostname or joined.id[:12])
-        return config
+        joined = await self._engine.container(target)
+        return replace(config, hostname=joined.config.hostname or joined.id[:12])
 
     async def _linked(self, config: ContainerConfig, host: HostBody) -> ContainerConfig:
         variables = list(config.environment)
@@ -105,29 +105,32 @@ class Creation:
         return replace(config, mounts=tuple(mounts.values()))
 
 
+@contextlib.contextmanager
+def _missing_beside_the_image() -> Iterator[None]:
+    """Makes a 400 of a 404: the docker command pulls the image at any 404, and tells how that went."""
+    try:
+        yield
+    except NotFound as e:
+        raise InvalidInput(str(e)) from e
+
+
 def _volumes_to_make(host: HostBody, config: ContainerConfig) -> dict[str, VolumeConfig]:
-    """By mount point. Raises InvalidInput, also for a driver there is none of: clients take 404 for a missing image.
+    """By mount point. Raises InvalidInput, NotFound for a driver there is none of.
 
     `VolumeDriver` is of the volumes that are no `Mounts`; without any it is only shown.
     """
     explicit = {read_mount(body).target for body in host.Mounts or ()}
-    try:
-        if any(mount.type == "volume" and mount.target not in explicit for mount in config.mounts):
-            check_driver(host.VolumeDriver)
-        made = {read_mount(body).target: made_as(body) for body in host.Mounts or ()}
-    except NotFound as e:
-        raise InvalidInput(str(e)) from e
+    if any(mount.type == "volume" and mount.target not in explicit for mount in config.mounts):
+        check_driver(host.VolumeDriver)
+    made = {read_mount(body).target: made_as(body) for body in host.Mounts or ()}
     return {target: config for target, config in made.items() if config is not None}
 
 
 def _with_network_names(config: ContainerConfig, world: Snapshot) -> ContainerConfig:
-    """Networks given by id or prefix by their names. Raises InvalidInput: clients take 404 for a missing image."""
-    try:
-        endpoints = tuple(
-            replace(e, network=find_network(world.networks, e.network).name) for e in config.networking.endpoints
-        )
-    except NotFound as e:
-        raise InvalidInput(str(e)) from e
+    """Networks given by id or prefix by their names. Raises NotFound, InvalidInput."""
+    endpoints = tuple(
+        replace(e, network=find_network(world.networks, e.network).name) for e in config.networking.endpoints
+    )
     return replace(config, networking=replace(config.networking, endpoints=endpoints))
 
 

@@ -66,8 +66,15 @@ def test_missing_image_and_network(served: Served) -> None:
     got = served.request("POST", "/containers/create", {"Image": "nothere"})
     assert (got.status, got.message) == (404, "No such image: nothere:latest")
     served.create("x1")
-    body = {"Image": "alpine", "HostConfig": {"NetworkMode": "nonet"}}
-    assert served.request("POST", "/containers/create", body).message == "network nonet not found"
+    for host, message in (
+        ({"NetworkMode": "nonet"}, "network nonet not found"),
+        ({"NetworkMode": "container:zzz"}, "No such container: zzz"),
+        ({"VolumesFrom": ["zzz:ro"]}, "No such container: zzz"),
+        ({"Links": ["zzz:z"]}, "No such container: zzz"),
+    ):  # of a 404 the docker command thinks that the image is missing, and pulls it
+        got = served.request("POST", "/containers/create", {"Image": "alpine", "HostConfig": host})
+        assert (got.status, got.message) == (400, message)
+    assert names(served) == ["/x1"]
 
 
 def test_an_image_of_another_platform_is_not_what_was_asked_for(served: Served) -> None:
