@@ -13,6 +13,8 @@ import click
 from agent.cli.options import chosen
 from runtime.errors import TrueupError
 
+_ENDS = ("Already exists", "Pull complete", "Layer already exists", "Mounted from", "Pushed")
+
 
 @click.command("pull", epilog="Example: trueup pull docker.io/library/nginx:alpine")
 @click.argument("references", nargs=-1, required=True, metavar="IMAGE…")
@@ -90,5 +92,7 @@ def _bars(lines: Iterable[dict[str, Any]]) -> None:
                 continue
             if name not in tasks:
                 tasks[name] = bars.add_task(name, status=status, total=None)
-            total = detail.get("total") or None
-            bars.update(tasks[name], status=status, total=total, completed=detail.get("current", 0))
+            total, current = detail.get("total") or None, detail.get("current", 0)
+            if status.startswith(_ENDS):  # told without counts
+                total = current = bars.tasks[tasks[name]].total or 0
+            bars.update(tasks[name], status=status, total=total, completed=current)

@@ -85,12 +85,23 @@ def _mounts(store: ImageStore, name: r.Reference, layers: set[str]) -> list[str]
     return list(found)[:_MAX_MOUNTS]
 
 
-def pushed(message: Mapping[str, Any], sizes: Mapping[str, int]) -> Progress:
-    """One report of the push worker."""
+def preparing(layers: Mapping[str, int]) -> list[Progress]:
+    """What is said of each layer (digest to size) before anything is sent."""
+    return [Progress(id=_short(digest), status="Preparing") for digest in layers]
+
+
+def pushed(message: Mapping[str, Any], layers: Mapping[str, int]) -> Progress | None:
+    """One report of the push worker; None for a configuration, which is no layer.
+
+    Only bytes on their way are counted: of what has a count, the docker command without a terminal shows nothing.
+    """
     digest = message["blob"]
-    return Progress(
-        id=digest[7:19],
-        status=message.get("status", "Pushing"),
-        current=message.get("current", sizes[digest]),
-        total=sizes[digest],
-    )
+    if digest not in layers:
+        return None
+    if status := message.get("status"):
+        return Progress(id=_short(digest), status=status)
+    return Progress(id=_short(digest), status="Pushing", current=message["current"], total=layers[digest])
+
+
+def _short(digest: str) -> str:
+    return digest[7:19]

@@ -25,7 +25,7 @@ from runtime.image.downloads import Downloads
 from runtime.image.kept import Kept
 from runtime.image.progress import OnProgress, Progress, silent
 from runtime.image.pull import Pull, Source, Unpack
-from runtime.image.push import plan, pushed
+from runtime.image.push import plan, preparing, pushed
 from runtime.image.registry import Registry
 from runtime.image.remote import Remote, describe
 from runtime.image.settings import Settings, endpoints
@@ -119,12 +119,17 @@ class Images(Kept):
         credentials = await self._credentials(named.registry, auth)
         with self.store.lease() as held:
             digest, request = await asyncio.to_thread(plan, self.store, named, self.settings, credentials)
-            sizes = {blob["digest"]: blob["size"] for blob in request["layers"] + request["configs"]}
-            held.update(sizes)
+            layers = {layer["digest"]: layer["size"] for layer in request["layers"]}
+            held.update(layers, (config["digest"] for config in request["configs"]))
             say = progress or silent
-            await worker_process.run(
-                "runtime.image.push_worker", request, on_message=lambda message: say(pushed(message, sizes))
-            )
+
+            def tell(message: dict[str, Any]) -> None:
+                if step := pushed(message, layers):
+                    say(step)
+
+            for step in preparing(layers):
+                say(step)
+            await worker_process.run("runtime.image.push_worker", request, on_message=tell)
         await asyncio.to_thread(self.store.put_name, named.with_digest(digest), self.store.described(digest))
         say(Progress(id="", status=f"{named.tag}: digest: {digest}"))
         return digest

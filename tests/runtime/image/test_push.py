@@ -11,6 +11,7 @@ import pytest
 
 from runtime.errors import Forbidden, TrueupError, Unavailable
 from runtime.image import manifest as m
+from runtime.image.progress import Progress
 from tests.runtime.image import uploads_fake as f
 from tests.runtime.image.world import QUICK, Made, Site, digest_of, docker_archive, index_of, make, tar
 
@@ -23,9 +24,12 @@ def image() -> Made:
     return make({"big": os.urandom(3_000_000)})
 
 
-def push(scratch: Path, image: Made, registry: f.UploadRegistry, *, also: str = "") -> list[str]:
-    """Push to an empty site's registry; what was said. `also` is a repository that is believed to have the layers."""
-    said: list[str] = []
+def push(
+    scratch: Path, image: Made, registry: f.UploadRegistry, *, also: str = "", told: list[Progress] | None = None
+) -> list[str]:
+    """Push to an empty site's registry; what was said, whole in `told`. `also` is a repository that is believed to
+    have the layers."""
+    said: list[Progress] = [] if told is None else told
 
     async def run() -> None:
         site = Site(scratch / "site", QUICK, unpacks=False)
@@ -35,12 +39,12 @@ def push(scratch: Path, image: Made, registry: f.UploadRegistry, *, also: str = 
             target = site.images.store.described(found.manifest_digest)
             site.images.store.put_name(f"{registry.host}/{also}@{found.manifest_digest}", target)
         try:
-            await site.images.push(f"{registry.host}/app:1", None, lambda p: said.append(p.status))
+            await site.images.push(f"{registry.host}/app:1", None, said.append)
         finally:
             await site.close()
 
     asyncio.run(run())
-    return said
+    return [step.status for step in said]
 
 
 def size(image: Made) -> int:
@@ -67,6 +71,20 @@ def test_a_broken_upload_goes_on_where_the_registry_says(share: float, scratch: 
         assert registry.manifests
 
 
+def test_only_bytes_on_their_way_are_counted_and_only_layers_told_of(scratch: Path, image: Made) -> None:
+    """As dockerd tells it; of what has a count, the docker command shows nothing in a pipe."""
+    with f.UploadRegistry() as registry:
+        for end in ("Pushed", "Layer already exists"):
+            told: list[Progress] = []
+            push(scratch, image, registry, told=told)
+            (layer,) = {step.id for step in told if step.id}
+            assert registry.manifests and len(registry.blobs) == 2
+            steps = [step for step in told if step.id == layer]
+            assert steps[0] == Progress(id=layer, status="Preparing")
+            assert steps[-1] == Progress(id=layer, status=end)
+            assert all(step.current and step.total and step.status == "Pushing" for step in steps[1:-1])
+
+
 def test_an_upload_the_registry_forgot_begins_again(scratch: Path, image: Made) -> None:
     with f.UploadRegistry(faults={"PATCH": [f.cut_after(0.5), f.cut_after(0.5)], "GET": [f.forget]}) as registry:
         push(scratch, image, registry)
@@ -82,14 +100,14 @@ def test_an_upload_whose_end_was_not_heard_counts(scratch: Path, image: Made) ->
 def test_a_mount_that_is_refused_is_an_upload(scratch: Path, image: Made) -> None:
     with f.UploadRegistry() as registry:
         said = push(scratch, image, registry, also="other")
-        assert said.count("Pushed") == 2
+        assert said.count("Pushed") == 1
         assert any("mount=sha256" in path and "from=other" in path for _, path, _ in registry.asked)
         assert registry.received == size(image)
 
 
 def test_a_mount_that_is_granted_sends_nothing(scratch: Path, image: Made) -> None:
     with f.UploadRegistry(mounts={"other"}) as registry:
-        assert push(scratch, image, registry, also="other").count("Mounted from other") == 2
+        assert push(scratch, image, registry, also="other").count("Mounted from other") == 1
         assert registry.received == 0
 
 
