@@ -25,12 +25,17 @@ class ApiError(TrueupError):
 
 def answer(error: BaseException) -> Response:
     """The response that tells a client about `error`; what we did not raise on purpose is logged, not shown."""
+    return refusal(error.http_status if isinstance(error, TrueupError) else 500, text(error))
+
+
+def text(error: BaseException) -> str:
+    """What a client is told about `error`; what we did not raise on purpose is logged, not shown."""
     if isinstance(error, TrueupError):
         if error.http_status == 500:
             log.warning("an API request failed: %s", error)
-        return refusal(error.http_status, str(error))
+        return str(error)
     log.error("cannot answer an API request: %s", error, exc_info=error)
-    return refusal(500, f"cannot answer: internal error ({type(error).__name__}), see the agent's log")
+    return f"cannot answer: internal error ({type(error).__name__}), see the agent's log"
 
 
 def refusal(status: int, message: str) -> Response:

@@ -6,6 +6,7 @@ Docker keeps a description before anything runs, so the runtime hears of an exec
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agent.engine_api import policy
+from agent.engine_api import errors, policy
 from agent.engine_api.container_body import Body, Words
 from agent.engine_api.engine import Engine
 from agent.engine_api.message import (
@@ -32,9 +33,12 @@ from agent.engine_api.streams import Wiring, parse_detach_keys, pump
 from agent.engine_api.versions import Version
 from runtime.engine.model import Container, ExecConfig, State
 from runtime.engine.protocol import ExecProcess
-from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound, TrueupError
+from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound, TrueupError, in_words
+
+log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
+_UNKNOWN = 255  # what Docker says of an end that nobody saw
 
 
 class ExecBody(Body):
@@ -144,8 +148,8 @@ class Execs:
         async def carry(client: Duplex) -> None:
             try:
                 await self._run(made, body)
-            except TrueupError as e:
-                await client.write(wiring.encode("stdout", f"{e}\r\n".encode()))
+            except Exception as e:  # silence would be taken for success
+                await client.write(wiring.encode("stdout", f"{errors.text(e)}\r\n".encode()))
                 await client.close_write()
             else:
                 await self._carry(made, client, wiring)
@@ -176,7 +180,10 @@ class Execs:
             raise CommandFailed(
                 f"OCI runtime exec failed: exec failed: unable to start container process: {e}", exit_code=e.exit_code
             ) from e
-        except TrueupError:
+        except OSError as e:
+            made.exit_code = 126
+            raise in_words(e, f"cannot exec in container {made.container.name}") from e
+        except BaseException:  # what nobody thought of is no success either
             made.exit_code = 126
             raise
         finally:
@@ -186,9 +193,14 @@ class Execs:
         self._spawn(made, self._await_end(made))
 
     async def _await_end(self, made: Exec) -> None:
-        if made.process is not None:
+        if made.process is None:
+            return
+        try:
             made.exit_code = await made.process.wait()
-            self._tell(made, "exec_die", execID=made.id, exitCode=str(made.exit_code))
+        except (TrueupError, OSError) as e:
+            made.exit_code = _UNKNOWN
+            log.warning("cannot tell how exec %s in %s ended: %s", made.id[:12], made.container.name, e)
+        self._tell(made, "exec_die", execID=made.id, exitCode=str(made.exit_code))
 
     async def _carry(self, made: Exec, client: Duplex, wiring: Wiring) -> None:
         if made.process is None:

@@ -10,6 +10,8 @@ import docker
 import pytest
 from docker.errors import APIError, ImageNotFound, NotFound
 
+from runtime.engine.memory_io import MemoryExec
+from runtime.errors import KernelRefused
 from tests.agent.engine_api.conftest import Served
 from tests.agent.engine_api.test_objects import saved_image
 
@@ -123,3 +125,37 @@ def test_every_age_of_client_is_answered(served: Served, version: str) -> None:
     assert served.get(f"/v{version}/images/alpine/json")["Id"]
     assert served.get(f"/v{version}/containers/web/stats?stream=0&one-shot=1")["id"]
     assert served.get(f"/v{version}/system/df")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), b"cannot exec in container web: No such file or directory"),
+        (AttributeError("a mistake of ours"), b"cannot answer: internal error (AttributeError), see the agent's log"),
+    ],
+)
+def test_an_exec_that_could_not_be_tried_is_no_success(
+    served: Served, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch, fault: Exception, said: bytes
+) -> None:
+    served.create("web", Cmd=["sleep", "99"], start=True)
+
+    async def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(served.runtime, "exec", fail)
+    assert client.containers.get("web").exec_run(["true"]) == (126, said + b"\r\n")
+    made = served.post("/containers/web/exec", {"Cmd": ["true"]})["Id"]
+    assert served.request("POST", f"/exec/{made}/start", {"Detach": True}).status >= 500
+    assert served.get(f"/exec/{made}/json")["ExitCode"] == 126
+
+
+def test_an_exec_whose_end_nobody_saw_is_no_success(
+    served: Served, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.create("web", Cmd=["sleep", "99"], start=True)
+
+    async def lost(*_: object) -> int:
+        raise KernelRefused("cannot go on: the other process ended without an answer")
+
+    monkeypatch.setattr(MemoryExec, "wait", lost)
+    assert client.containers.get("web").exec_run(["echo", "x"]) == (255, b"x\n")
