@@ -128,7 +128,7 @@ async def _work(agent: Agent, settings: Settings, on_ready: Callable[[Control], 
 
     pruner = Pruner(agent.runtime, settings.prune, needed, agent.stock.pruned)
     watcher = Watcher(places, look, debounce=settings.debounce, resync=settings.resync)
-    agent.more_alerts = lambda: (pruner.alert, watcher.alert)
+    agent.more_alerts = lambda: (pruner.alert, watcher.alert, *agent.runtime.alerts())
     async with _api(agent, settings), asyncio.TaskGroup() as group:
         group.create_task(watcher.run(), name="watch")
         group.create_task(archives.run(rung), name="archives")

@@ -10,12 +10,12 @@ import asyncio
 import os
 import time
 
-from runtime.container.runs import LOST, Exit, Run, read_exit, read_run
+from runtime.container.runs import LOST, Exit, Run, read_exit, read_run, run_path
 from runtime.kernel import process
 from runtime.kernel.libc import version
 from runtime.kernel.process import Identity
 
-__all__ = ["Exit", "Run", "find", "read_exit", "read_run", "wait"]
+__all__ = ["Exit", "Run", "find", "read_exit", "read_run", "run_path", "wait"]
 
 _MONITOR_PATIENCE = 30.0  # seconds a living monitor may take for its last words
 _SUCCESSION = 2.0  # seconds for another to take the place of a dead one

@@ -52,3 +52,11 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def names(path: str, file: os.stat_result) -> bool:
+    """Whether `path` still names that very file, which the caller has open."""
+    try:
+        return os.path.samestat(file, os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

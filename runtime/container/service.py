@@ -12,8 +12,8 @@ import signal
 import socket
 import time
 
-from runtime.container import runs, wire
-from runtime.kernel import process
+from runtime.container import files, runs, wire
+from runtime.kernel import process, procfs
 from runtime.kernel.libc import call
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _OLD = 0.1, 30.0, 60.0
@@ -22,8 +22,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _OLD = 0.1, 30.0, 60.0
 def run(client: socket.socket, run_dir: str, name: str, argv: tuple[str, ...]) -> None:
     """Take over the service `name`, tell `client`, and keep it running as long as there is a run directory."""
     os.setsid()
-    lock = os.open(f"{run_dir}/service-{name}.json", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = f"{run_dir}/service-{name}.json"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     _evict(lock)
+    _end_strays(argv)
     child = _spawn(argv, run_dir, name)
     _record(lock, argv, child)
     wire.send(client, wire.control(keeper=os.getpid()))
@@ -32,7 +34,7 @@ def run(client: socket.socket, run_dir: str, name: str, argv: tuple[str, ...]) -
     while True:
         began = time.monotonic()
         os.waitpid(child, 0)
-        if not os.path.isdir(run_dir):  # whoever wanted it is gone with all that was
+        if not files.names(path, os.fstat(lock)):  # the run directory was taken away: nobody can find us any more
             return
         pause = _FIRST_PAUSE if time.monotonic() - began > _OLD else min(pause * 2, _LONGEST_PAUSE)
         time.sleep(pause)
@@ -61,6 +63,17 @@ def _evict(lock: int) -> None:
                 _end(identity)
             time.sleep(0.01)
     _end(_read(lock).get("program"))  # its keeper may have died without it
+
+
+def _end_strays(argv: tuple[str, ...]) -> None:
+    """End what runs the same for a run directory that was removed since; its keeper ends with it."""
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            identity = process.Identity.of(pid)
+        except ProcessLookupError:
+            continue
+        if tuple(procfs.cmdline(pid)) == argv:
+            _end([identity.pid, identity.start_time])
 
 
 def _holder(lock: int) -> list[int] | None:

@@ -22,6 +22,7 @@ from runtime.container import (
     children,
     cloning,
     faults,
+    files,
     link,
     rehearsal,
     rlimits,
@@ -84,13 +85,14 @@ def main(run_dir: str, version: str) -> None:
     gc.collect()
     gc.freeze()
     containers.adopt(run_dir)
+    ours = os.stat(socket_path(run_dir))
     workers.serve(
         [
             workers.Keepers(starts, _KEEPERS, containers, _keep),
             workers.Pool(others, _WORKERS, containers, lambda *fds: _await_request(Context(version, spawner), *fds)),
         ],
         containers,
-        lambda: os.path.exists(socket_path(run_dir)),  # without it nobody can ask for anything, and nobody can end us
+        lambda: files.names(socket_path(run_dir), ours),  # else nobody can ask for anything, and nobody can end us
     )
 
 

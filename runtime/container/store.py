@@ -35,7 +35,11 @@ class Store:
         self._previous = previous
         self._removing = f"{directory}/.removing"
         self._quarantine = f"{directory}/.quarantine"
-        for path in (directory, self._removing, self._quarantine):
+        self.make()
+
+    def make(self) -> None:
+        """Create what is missing of its directories."""
+        for path in (self.directory, self._removing, self._quarantine):
             os.makedirs(path, mode=0o711, exist_ok=True)
 
     def path(self, id: str) -> str:

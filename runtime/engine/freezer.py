@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
-from runtime.container.store import Store
-from runtime.engine.codec import to_json
 from runtime.engine.entry import Entry
 from runtime.engine.hub import Hub
 from runtime.engine.layout import Layout
@@ -17,8 +16,9 @@ from runtime.kernel.cgroup import Cgroup
 class Freezer:
     """Pauses and lets go; the caller holds the entry's lock."""
 
-    def __init__(self, layout: Layout, runs: Store, hub: Hub) -> None:
-        self._layout, self._runs, self._hub = layout, runs, hub
+    def __init__(self, layout: Layout, remember: Callable[[Entry], None], hub: Hub) -> None:
+        """`remember` writes an entry's run record."""
+        self._layout, self._remember, self._hub = layout, remember, hub
 
     async def pause(self, entry: Entry) -> None:
         """Freeze every process of it. Raises Conflict when it does not run, or is frozen already."""
@@ -54,4 +54,4 @@ class Freezer:
     def _set_paused(self, entry: Entry, paused: bool) -> None:
         assert entry.run is not None
         entry.run = replace(entry.run, paused=paused)
-        self._runs.put(entry.record.id, to_json(entry.run), durable=False)
+        self._remember(entry)

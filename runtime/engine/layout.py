@@ -74,6 +74,15 @@ class Layout:
     def run_containers(self) -> str:
         return f"{self.run_dir}/containers"
 
+    @property
+    def network_state(self) -> str:
+        return f"{self.run_dir}/network"
+
+    @property
+    def run_dirs(self) -> tuple[str, str, str]:
+        """What is in the run directory for as long as an agent works."""
+        return self.runs, self.run_containers, self.network_state
+
     def container(self, id: str) -> str:
         """The data directory of one container: record, upper, log, exit record, its hosts, hostname and resolv.conf."""
         return f"{self.containers}/{id}"
@@ -94,15 +103,13 @@ class Layout:
                 hint="choose a shorter --run-dir",
             )
         os.makedirs(self.root, mode=0o711, exist_ok=True)
-        os.makedirs(self.run_dir, mode=0o755, exist_ok=True)
-        for path in (
-            self.containers,
-            self.layers,
-            self.images,
-            self.volumes,
-            self.networks,
-            self.run_containers,
-            self.runs,
-        ):
+        self.make_run_dir()
+        for path in (self.containers, self.layers, self.images, self.volumes, self.networks):
             os.makedirs(path, mode=0o711, exist_ok=True)
         spread(self.containers)
+
+    def make_run_dir(self) -> None:
+        """Create what is missing of the run directory."""
+        os.makedirs(self.run_dir, mode=0o755, exist_ok=True)
+        for path in self.run_dirs:
+            os.makedirs(path, mode=0o711, exist_ok=True)

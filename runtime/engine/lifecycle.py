@@ -29,6 +29,7 @@ from runtime.engine.oom import OomWatch
 from runtime.engine.record import Run
 from runtime.engine.signals import number_of
 from runtime.engine.wiring import Wiring, binding
+from runtime.engine.witnesses import identity
 from runtime.errors import Conflict, TrueupError, Unavailable, in_words
 from runtime.kernel import process
 from runtime.kernel.cgroup import Cgroup
@@ -64,10 +65,10 @@ class Lifecycle:
         self.wiring = wiring
         self.hub = hub
         self.runs = Store(layout.runs, previous=False)  # of this boot only
-        self.freezer = Freezer(layout, self.runs, hub)
+        self.freezer = Freezer(layout, self.remember, hub)
         self.spawner: Spawner
         self.oom = OomWatch(hub)
-        self._save = save
+        self.save = save
         self._surround = surround
         self._ended = ended
         self._named = named
@@ -119,6 +120,10 @@ class Lifecycle:
         self.runs.put(entry.record.id, to_json(run), durable=False)
         return run
 
+    def remember(self, entry: Entry) -> None:
+        """Write its present run down. Raises Unavailable."""
+        self.runs.put(entry.record.id, to_json(entry.run), durable=False)
+
     async def _connect(self, entry: Entry, run: Run, pending: Pending) -> None:
         """Links, names, ports and early listeners: all that must be there when the command begins."""
         if pending.netlink is not None:
@@ -142,8 +147,7 @@ class Lifecycle:
         if not self.watch(entry):  # first: it runs, whatever a full disk says to the records
             self._begin_end(entry)
         self.hub.publish("container", "start", entry.record.id, entry.attributes())
-        self.runs.put(entry.record.id, to_json(run), durable=False)
-        self._save(entry, durable=False)
+        self.save(entry, durable=False)
 
     # ------------------------------------------------------------ the end
 
@@ -152,7 +156,7 @@ class Lifecycle:
         run = entry.run
         assert run is not None
         try:
-            fd = _identity(run).open()
+            fd = identity(run).open()
         except OSError:  # too many open files: it runs, and is looked at again
             asyncio.get_running_loop().call_later(_AGAIN, self._watch_again, entry)
             return True
@@ -188,7 +192,7 @@ class Lifecycle:
         assert run is not None
         record = entry.record
         directory, run_directory = self.layout.container(record.id), self.layout.run_container(record.id)
-        found = await exits.find(directory, run_directory, _identity(run), entry.pidfd)
+        found = await exits.find(directory, run_directory, identity(run), entry.pidfd)
         told = self.oom.drop(entry)
         left = await self._try_take_down(entry, run)
         self.unwatch(entry)
@@ -198,7 +202,7 @@ class Lifecycle:
         entry.run = None
         entry.record = replace(entry.record, exit=entry.exit)
         try:  # not durably where the code is known: its monitor has written that to the disk
-            self._save(entry, durable=found.code is None)
+            self.save(entry, durable=found.code is None)
         except Unavailable as e:
             self.hub.publish("daemon", "record", record.id, {"message": str(e)})
         if entry.exit.oom_killed and not told:
@@ -209,9 +213,11 @@ class Lifecycle:
         self._ended(entry)
 
     def released(self, entry: Entry) -> bool:
-        """Whether the command of its present run was executed: the monitor's own record says so."""
-        begun = entry.run is not None and entry.run.pid != 0  # else the record is an earlier run's
-        return begun and os.path.exists(f"{self.layout.run_container(entry.record.id)}/run.json")
+        """Whether the command of its present run was executed: we were told, or the monitor's record says so."""
+        run = entry.run
+        if run is None or run.pid == 0:  # the monitor's record is of an earlier run
+            return False
+        return run.started_at > 0 or os.path.exists(exits.run_path(self.layout.run_container(entry.record.id)))
 
     async def undo(self, entry: Entry) -> None:
         """Take down a start that never got past its barrier: no code of the image ran."""
@@ -220,15 +226,17 @@ class Lifecycle:
         entry.run = None
 
     def lost(self, entry: Entry) -> None:
-        """Its run ended unseen before this boot: what its monitor wrote, else unknown."""
+        """Its run ended unseen: what its monitor wrote, else unknown."""
         found = exits.read_exit(self.layout.container(entry.record.id), self.layout.run_container(entry.record.id))
         if found is not None and found.finished_at >= entry.record.started_at:
             entry.exit = Exit(code=found.code, finished_at=found.finished_at, oom_killed=found.oom_killed)
         else:
-            started = entry.record.started_at
-            entry.exit = Exit(code=None, finished_at=started, error="lost: the machine was restarted")
+            run, started = entry.record.run, entry.record.started_at
+            another = run is not None and run.boot_id != process.boot_id()
+            cause = "the machine was restarted" if another else "nobody saw how it ended"
+            entry.exit = Exit(code=None, finished_at=started, error=f"lost: {cause}")
         entry.record = replace(entry.record, exit=entry.exit)
-        self._save(entry)
+        self.save(entry)
 
     async def _try_take_down(self, entry: Entry, run: Run) -> str:
         """Give back all it held; "" or what could not be. That is told, and swept by a later resync."""
@@ -306,7 +314,3 @@ class Lifecycle:
         self.oom.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
-
-
-def _identity(run: Run) -> process.Identity:
-    return process.Identity(run.pid, run.start_time, run.boot_id)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from runtime.engine import bundle as b
 from runtime.engine import own_files
-from runtime.engine.codec import to_json
 from runtime.engine.entry import Entry
 from runtime.engine.lifecycle import Lifecycle
 from runtime.engine.model import ContainerConfig, ContainerUpdate, EndpointConfig
@@ -74,7 +73,7 @@ class Live:
 
     def _remember(self, entry: Entry, run: Run) -> None:
         entry.run = run
-        self._lifecycle.runs.put(entry.record.id, to_json(run), durable=False)
+        self._lifecycle.remember(entry)
 
     # ------------------------------------------------------------ networks
 

@@ -62,6 +62,10 @@ class MemoryRuntime(MemoryStreams):
         """Nothing drifts in memory."""
         return []
 
+    def alerts(self) -> tuple[str, ...]:
+        """Nothing is damaged either."""
+        return ()
+
     async def close(self) -> None:
         """Keep the world; containers "run" on."""
         self._save()

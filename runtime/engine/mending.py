@@ -1,11 +1,14 @@
-"""What others changed under running containers: links deleted, addresses and routes taken away inside."""
+"""What others changed under running containers: links, addresses and routes taken away, the run directory removed."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
+from runtime.container.exits import run_path
 from runtime.engine import bundle as b
 from runtime.engine.entry import Entry
+from runtime.engine.layout import Layout
 from runtime.engine.lifecycle import Lifecycle
 from runtime.engine.wiring import Wiring
 from runtime.errors import TrueupError
@@ -37,6 +40,28 @@ async def mend(
         except TrueupError as error:
             texts.append(str(error))
     return texts
+
+
+def run_directory(entries: Mapping[str, Entry], lifecycle: Lifecycle) -> list[str]:
+    """Make it again when others removed it, with the records of what runs; a text if so. Raises OSError."""
+    layout = lifecycle.layout
+    if all(map(os.path.isdir, layout.run_dirs)):
+        return []
+    layout.make_run_dir()
+    lifecycle.runs.make()
+    for entry in entries.values():
+        if entry.run is not None:
+            lifecycle.remember(entry)
+    return [f"the run directory {layout.run_dir} had been removed, and was made again"]
+
+
+def cut_off(entries: Mapping[str, Entry], layout: Layout) -> list[str]:
+    """What a person should know of containers whose sockets and pipes in the run directory are gone."""
+    running = [entry.record for entry in entries.values() if entry.run is not None]
+    gone = [record for record in running if not os.path.exists(run_path(layout.run_container(record.id)))]
+    names = ", ".join(sorted(record.config.name for record in gone))
+    where = f"was removed from the run directory {layout.run_dir}"
+    return [f"{names}: runs on, but what it had {where}; restart it to be able to attach to it"] if gone else []
 
 
 def _able(entries: Mapping[str, Entry], find: Callable[[str], Entry]) -> set[str]:

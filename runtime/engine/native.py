@@ -31,7 +31,7 @@ from runtime.engine.model import (
 )
 from runtime.engine.native_networks import NativeNetworks
 from runtime.engine.options import Options
-from runtime.engine.record import Record, Run
+from runtime.engine.record import Record
 from runtime.engine.resolve import Resolved, anonymous_volumes, resolve
 from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound
 from runtime.kernel.cgroup import Cgroup
@@ -53,7 +53,7 @@ class NativeRuntime(NativeNetworks):
         self.lifecycle.spawner = await Spawner.connect_or_start(self.layout.run_dir)
         self.entries = recovery.read(self.layout, self.store, self.lifecycle.runs)
         await self.wiring.open(self._present)
-        await self.lifecycle.spawner.run_service("dns", self.wiring.dns_command())
+        await self.run_dns()
         await recovery.adopt(self.entries, self.lifecycle)
         await recovery.sweep(self.layout, self.store, self.entries)
         if self.images.store.owes_collection():  # we ended within a removal
@@ -61,6 +61,7 @@ class NativeRuntime(NativeNetworks):
 
     async def resync(self) -> list[str]:
         """Recovery once more while running: heal what others changed in the kernel; texts of what had drifted."""
+        await self._have_run_directory()
         drift = await self.wiring.sync(self._present)
         drift += await mending.mend(self.entries, self.find, self.lifecycle, self.wiring)
         if self.surround.machine.memory is None:
@@ -70,11 +71,12 @@ class NativeRuntime(NativeNetworks):
             self.hub.publish("daemon", "stuck", "", {"message": text})
         return drift
 
+    def alerts(self) -> tuple[str, ...]:
+        """What waits for a person."""
+        return tuple(mending.cut_off(self.entries, self.layout))
+
     def _found(self, host: machine.Machine) -> None:
         self.surround.machine = self.lifecycle.oom.machine = host
-
-    def _present(self) -> list[tuple[Record, Run | None]]:
-        return [(entry.record, entry.run or entry.starting) for entry in self.entries.values()]
 
     async def close(self) -> None:
         """Let go of everything; containers run on. With none left, our own processes end too."""
@@ -183,6 +185,7 @@ class NativeRuntime(NativeNetworks):
             self._not_removing(entry)
             if not entry.running:
                 try:
+                    await self._have_run_directory()
                     await self._follow_joined(entry)
                     await self.lifecycle.start(entry)
                     self.images.note_use(entry.record.image_id)

@@ -15,7 +15,7 @@ from runtime.container.config import ExecRequest
 from runtime.container.logwriter import log_path
 from runtime.container.store import Store
 from runtime.engine import bundle as b
-from runtime.engine import interfaces, views
+from runtime.engine import interfaces, mending, views
 from runtime.engine.codec import to_json
 from runtime.engine.deferred import DeferredStdio
 from runtime.engine.entry import Entry
@@ -29,7 +29,7 @@ from runtime.engine.record import Record, Run
 from runtime.engine.resolve import merge_environment
 from runtime.engine.surroundings import Surround
 from runtime.engine.wiring import Wiring
-from runtime.errors import Conflict
+from runtime.errors import Conflict, Unavailable
 from runtime.kernel import procfs
 from runtime.network.values import EndpointState
 
@@ -59,8 +59,31 @@ class NativeInside(NativeObjects):
         """An entry by id, name or prefix. Raises NotFound, InvalidInput."""
 
     def keep(self, entry: Entry, *, durable: bool = True) -> None:
-        """Write the record; without `durable` the disk may take its time."""
-        self.store.put(entry.record.id, to_json(entry.record), durable=durable)
+        """Write the record, of what runs in both places; without `durable` the disk may take its time."""
+        entry.record = replace(entry.record, run=entry.run)
+        try:
+            if entry.run is not None:
+                self.lifecycle.remember(entry)  # first: so it is never the older one
+        finally:
+            self.store.put(entry.record.id, to_json(entry.record), durable=durable)
+
+    async def _have_run_directory(self) -> None:
+        """Make the run directory, and what of ours lives in it, again when somebody removed it. Raises Unavailable."""
+        try:
+            texts = mending.run_directory(self.entries, self.lifecycle)
+        except OSError as e:
+            raise Unavailable(f"cannot make the run directory {self.layout.run_dir}: {e.strerror}") from e
+        for text in texts:
+            self.hub.publish("daemon", "drift", "", {"message": text})
+            await self.wiring.sync(self._present)
+            await self.run_dns()
+
+    async def run_dns(self) -> None:
+        """Have names answered from now on."""
+        await self.lifecycle.spawner.run_service("dns", self.wiring.dns_command())
+
+    def _present(self) -> list[tuple[Record, Run | None]]:
+        return [(entry.record, entry.run or entry.starting) for entry in self.entries.values()]
 
     def _containers(self) -> list[Record]:
         return [entry.record for entry in self.entries.values()]
@@ -122,6 +145,7 @@ class NativeInside(NativeObjects):
             raise Conflict(f"cannot exec in container {ref}: container {entry.record.id} is not running")
         if entry.run.paused:
             raise Conflict(f"cannot exec in container {ref}: it is paused", hint="unpause the container first")
+        await self._have_run_directory()
         return await self.lifecycle.spawner.exec(self._request(entry, entry.run, config))
 
     def _request(self, entry: Entry, run: Run, config: ExecConfig) -> ExecRequest:

@@ -96,6 +96,10 @@ class Runtime(Protocol):
         """Recovery once more: heal what others changed behind our back; texts of what had drifted."""
         ...
 
+    def alerts(self) -> tuple[str, ...]:
+        """What waits for a person, such as a record that could not be read."""
+        ...
+
     async def close(self) -> None:
         """Let go of everything; containers run on."""
         ...

@@ -1,7 +1,8 @@
 """What is remembered of a container: a durable record, and a volatile one that a reboot voids.
 
 The durable record holds what the kernel cannot tell and a reboot must not lose. The volatile one (in the
-run directory) names the kernel objects of the present run; it counts only under the boot id it carries.
+run directory) names the kernel objects of the present run; it counts only under the boot id it carries. The
+durable one has a copy of it, should the run directory be removed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,19 @@ from dataclasses import dataclass
 
 from runtime.engine.model import ContainerConfig, Exit, Healthcheck, Mount, NetworkConfig, PortBinding
 from runtime.network.values import EndpointState, NetworkSpec, Publish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Volatile: one run of the container. `pid` 0 while it is being set up."""
+
+    boot_id: str
+    pid: int = 0
+    start_time: int = 0  # clock ticks since boot, field 22 of /proc/PID/stat
+    started_at: float = 0.0
+    paused: bool = False
+    endpoints: tuple[EndpointState, ...] = ()
+    publishes: tuple[Publish, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +49,7 @@ class Record:
     exit: Exit | None = None  # how the last run ended
     error: str = ""  # why the last start failed
     host_ports: tuple[PortBinding, ...] = ()  # as last published, so that a random port is kept
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """Volatile: one run of the container. `pid` 0 while it is being set up."""
-
-    boot_id: str
-    pid: int = 0
-    start_time: int = 0  # clock ticks since boot, field 22 of /proc/PID/stat
-    started_at: float = 0.0
-    paused: bool = False
-    endpoints: tuple[EndpointState, ...] = ()
-    publishes: tuple[Publish, ...] = ()
+    run: Run | None = None  # as of when this was written, should the volatile record of it be lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ import os
 import shutil
 from collections.abc import Mapping
 
-from runtime.container import exits
 from runtime.container.store import Store
+from runtime.engine import witnesses
 from runtime.engine.codec import from_json
 from runtime.engine.entry import Entry
 from runtime.engine.layout import Layout
@@ -34,31 +34,31 @@ def lock(layout: Layout) -> int:
 
 
 def read(layout: Layout, store: Store, runs: Store) -> dict[str, Entry]:
-    """Entries of all records; runs of another boot are forgotten."""
+    """Entries of all containers, with their runs where a record tells of them; runs of another boot are forgotten."""
     store.finish_removals()
     runs.finish_removals()
-    entries = {}
-    for id, tree in store.all().items():
-        record = from_json(Record, tree)
-        entries[id] = Entry(record, exit=record.exit)
+    entries = {id: _entry(from_json(Record, tree)) for id, tree in store.all().items()}
     for id, tree in runs.all().items():
         run = from_json(Run, tree)
-        if id in entries and run.boot_id == boot_id():
+        if run.boot_id != boot_id():
+            runs.remove(id)
+            continue
+        if id in entries:
             entries[id].run = run
         else:
             runs.remove(id)
     for entry in entries.values():
-        entry.run = entry.run or _witnessed(layout, entry.record)
+        entry.run = entry.run or witnesses.run_of(layout, entry.record)
     return entries
 
 
-def _witnessed(layout: Layout, record: Record) -> Run | None:
-    """The run of a container whose record was lost, as far as its monitor wrote it down; its network is not known."""
-    seen = exits.read_run(layout.run_container(record.id))
-    if seen is None or not seen.init.alive():
-        return None
-    pid, start_time, boot = seen.init.pid, seen.init.start_time, seen.init.boot_id
-    return Run(boot_id=boot, pid=pid, start_time=start_time, started_at=record.started_at)
+def _entry(record: Record) -> Entry:
+    return Entry(record, exit=record.exit)
+
+
+def _unreadable(store: Store) -> set[str]:
+    """Ids of records that were set aside."""
+    return {os.path.basename(path).split(".")[0] for path in store.quarantined()}
 
 
 async def adopt(entries: Mapping[str, Entry], lifecycle: Lifecycle) -> None:
@@ -82,7 +82,7 @@ async def sweep(layout: Layout, store: Store, entries: Mapping[str, Entry]) -> l
 
     A record that could not be read is still a record: what it names stays.
     """
-    unreadable = {os.path.basename(path).split(".")[0] for path in store.quarantined()}
+    unreadable = _unreadable(store)
     for id in set(store.ids()) - entries.keys() - unreadable:
         await asyncio.to_thread(store.remove, id)
     named = entries.keys() | unreadable

@@ -44,7 +44,7 @@ class Wiring:
         self.rewrite_files: Callable[[Record, Run], None] = lambda record, run: None
         prefix = f"br{layout.tag}-" if layout.tag else "br-"
         settings = Settings(
-            state_dir=f"{layout.run_dir}/network",
+            state_dir=layout.network_state,
             table=layout.name.replace("-", "_"),
             bridge_prefix=prefix,
             default_bridge=f"trueup{layout.tag}" if layout.tag else "trueup0",

@@ -49,10 +49,10 @@ def machine() -> Iterator[list[str]]:
         holder.wait()
 
 
-def make_stale(run: Path) -> int:
-    """Let everything in the run directory say that it is of another boot; how many files did."""
+def make_stale(directory: Path) -> int:
+    """Let everything in a directory say that it is of another boot; how many files did."""
     now, other = boot_id().encode(), str(uuid.uuid4()).encode()
-    stale = [file for file in run.rglob("*") if file.is_file() and now in file.read_bytes()]
+    stale = [file for file in directory.rglob("*") if file.is_file() and now in file.read_bytes()]
     for file in stale:
         data = file.read_bytes().replace(now, other)
         line, _, rest = data.partition(b"\n")
@@ -96,6 +96,7 @@ def test_a_reboot_with_a_stale_run_directory(scratch: Path) -> None:
         before, kept = agent.containers(), ports()
         power_off(agent, list(agent.pids().values()))
     assert make_stale(scratch / "run") >= 2
+    assert make_stale(scratch / "data/containers") >= 2
     with machine() as agent.within, agent:
         agent.until("web is up again", lambda: answers(8080))
         agent.settled()
@@ -106,6 +107,6 @@ def test_a_reboot_with_a_stale_run_directory(scratch: Path) -> None:
         assert answers(int(kept[0])) and answers(int(kept[1]))
         job = after["job"]["State"]
         assert (job["Status"], job["Pid"]) == ("exited", 0), "nobody asked for another run of it"
-        assert "lost" in job["Error"] and job["ExitCode"] == 255
+        assert job["Error"] == "lost: the machine was restarted" and job["ExitCode"] == 255
         links = subprocess.run([*agent.within, "ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
         assert sum(line.startswith("ve") for line in links.splitlines()) == 1, links

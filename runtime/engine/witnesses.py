@@ -1,0 +1,61 @@
+"""Who runs, where the record that should say so is lost: the other record, the monitor's, the kernel's groups."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from runtime.container import exits
+from runtime.engine.layout import Layout
+from runtime.engine.record import Record, Run
+from runtime.kernel import procfs
+from runtime.kernel.cgroup import Cgroup
+from runtime.kernel.process import Identity, boot_id
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def run_of(layout: Layout, record: Record) -> Run | None:
+    """The present run of a container whose volatile record is lost; None when it does not run.
+
+    What its durable record does not say of the network is not known.
+    """
+    told = record.run if record.run is not None and record.run.boot_id == boot_id() else None
+    if told is not None and identity(told).alive():
+        return told
+    seen = _monitored(layout, record)
+    if seen is None and told is None and record.exit is None and not record.error:
+        seen = _in_cgroup(layout, record)
+    return seen or told
+
+
+def identity(run: Run) -> Identity:
+    """Its first process."""
+    return Identity(run.pid, run.start_time, run.boot_id)
+
+
+def _monitored(layout: Layout, record: Record) -> Run | None:
+    """As its monitor wrote it down."""
+    seen = exits.read_run(layout.run_container(record.id))
+    return _run(seen.init, record) if seen is not None and seen.init.alive() else None
+
+
+def _in_cgroup(layout: Layout, record: Record) -> Run | None:
+    """As the kernel shows it: of those in its group that came from outside the oldest, as an exec comes later."""
+    pids = set(Cgroup(f"{layout.cgroup_parent}/{record.id}").pids())
+    living = {pid: stat for pid in pids if (stat := _stat(pid)) is not None and stat.state not in "ZX"}
+    came = [(stat.start_time, pid) for pid, stat in living.items() if stat.ppid not in pids]
+    return _run(Identity(min(came)[1], min(came)[0], boot_id()), record) if came else None
+
+
+def _run(init: Identity, record: Record) -> Run:
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - init.start_time / _TICKS
+    started_at = record.started_at or time.time() - age
+    return Run(boot_id=init.boot_id, pid=init.pid, start_time=init.start_time, started_at=started_at)
+
+
+def _stat(pid: int) -> procfs.Stat | None:
+    try:
+        return procfs.stat(pid)
+    except ProcessLookupError:
+        return None
