@@ -121,8 +121,10 @@ class Lifecycle:
         return run
 
     def remember(self, entry: Entry) -> None:
-        """Write its present run down. Raises Unavailable."""
-        self.runs.put(entry.record.id, to_json(entry.run), durable=False)
+        """Write its present run down, and with it whose it is. Raises Unavailable."""
+        assert entry.run is not None
+        tree = {**to_json(entry.run), "record": to_json(entry.record)}
+        self.runs.put(entry.record.id, tree, durable=False)
 
     async def _connect(self, entry: Entry, run: Run, pending: Pending) -> None:
         """Links, names, ports and early listeners: all that must be there when the command begins."""

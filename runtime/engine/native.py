@@ -54,7 +54,7 @@ class NativeRuntime(NativeNetworks):
         self.entries = recovery.read(self.layout, self.store, self.lifecycle.runs)
         await self.wiring.open(self._present)
         await self.run_dns()
-        await recovery.adopt(self.entries, self.lifecycle)
+        await recovery.adopt(self.entries, self.lifecycle, self.store)
         await recovery.sweep(self.layout, self.store, self.entries)
         if self.images.store.owes_collection():  # we ended within a removal
             await self._collect()
@@ -73,7 +73,7 @@ class NativeRuntime(NativeNetworks):
 
     def alerts(self) -> tuple[str, ...]:
         """What waits for a person."""
-        return tuple(mending.cut_off(self.entries, self.layout))
+        return (*recovery.damaged(self.store, self.entries), *mending.cut_off(self.entries, self.layout))
 
     def _found(self, host: machine.Machine) -> None:
         self.surround.machine = self.lifecycle.oom.machine = host

@@ -1,8 +1,8 @@
 """What is remembered of a container: a durable record, and a volatile one that a reboot voids.
 
 The durable record holds what the kernel cannot tell and a reboot must not lose. The volatile one (in the
-run directory) names the kernel objects of the present run; it counts only under the boot id it carries. The
-durable one has a copy of it, should the run directory be removed.
+run directory) names the kernel objects of the present run; it counts only under the boot id it carries. Each has a
+copy of the other in it, so that it takes the loss of both not to know what runs.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import shutil
@@ -34,19 +35,25 @@ def lock(layout: Layout) -> int:
 
 
 def read(layout: Layout, store: Store, runs: Store) -> dict[str, Entry]:
-    """Entries of all containers, with their runs where a record tells of them; runs of another boot are forgotten."""
+    """Entries of all containers, also where a copy alone is left of a record; runs of another boot are forgotten."""
     store.finish_removals()
     runs.finish_removals()
     entries = {id: _entry(from_json(Record, tree)) for id, tree in store.all().items()}
+    there = set(store.ids())
     for id, tree in runs.all().items():
         run = from_json(Run, tree)
         if run.boot_id != boot_id():
             runs.remove(id)
             continue
+        if "record" in tree and (id in there or witnesses.identity(run).alive()):
+            entries[id] = _entry(from_json(Record, tree["record"]))  # it is written first: never the older one
         if id in entries:
             entries[id].run = run
         else:
             runs.remove(id)
+    for id in _unreadable(store) - entries.keys():
+        if (record := witnesses.nameless(layout, id)) is not None:
+            entries[id] = _entry(record)
     for entry in entries.values():
         entry.run = entry.run or witnesses.run_of(layout, entry.record)
     return entries
@@ -61,8 +68,8 @@ def _unreadable(store: Store) -> set[str]:
     return {os.path.basename(path).split(".")[0] for path in store.quarantined()}
 
 
-async def adopt(entries: Mapping[str, Entry], lifecycle: Lifecycle) -> None:
-    """Watch what runs; find out how the rest ended; undo starts that were never released."""
+async def adopt(entries: Mapping[str, Entry], lifecycle: Lifecycle, store: Store) -> None:
+    """Watch what runs; find out how the rest ended; undo starts that were never released; write lost records anew."""
     ended = []
     for entry in entries.values():
         if entry.run is None:
@@ -75,6 +82,24 @@ async def adopt(entries: Mapping[str, Entry], lifecycle: Lifecycle) -> None:
     for entry in entries.values():
         if entry.run is None and entry.exit is None and entry.record.started_at:
             lifecycle.lost(entry)
+    for id in _unreadable(store) & entries.keys():
+        with contextlib.suppress(Unavailable):  # the next agent will have the copy too
+            lifecycle.save(entries[id])
+
+
+def damaged(store: Store, entries: Mapping[str, Entry]) -> list[str]:
+    """What a person should know of records that were set aside, until they are deleted."""
+    texts = []
+    for id in sorted(_unreadable(store)):
+        where = f"{store.directory}/.quarantine/{id}.*"
+        if id in entries:
+            name = entries[id].record.config.name
+            what = f"was damaged: container {name} is shown by what else is known of it; delete {where}"
+            texts.append(f"the record of {id[:12]} {what} when you have seen this")
+        else:
+            what = f"is damaged: that container is not shown, and its files stay in {store.path(id)}"
+            texts.append(f"the record of {id[:12]} {what}; delete {where} to have them removed")
+    return texts
 
 
 async def sweep(layout: Layout, store: Store, entries: Mapping[str, Entry]) -> list[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 from runtime.container import exits
 from runtime.engine.layout import Layout
+from runtime.engine.model import ContainerConfig
 from runtime.engine.record import Record, Run
 from runtime.kernel import procfs
 from runtime.kernel.cgroup import Cgroup
 from runtime.kernel.process import Identity, boot_id
 
+_UNKNOWN = f"sha256:{'0' * 64}"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,6 +35,31 @@ def run_of(layout: Layout, record: Record) -> Run | None:
 def identity(run: Run) -> Identity:
     """Its first process."""
     return Identity(run.pid, run.start_time, run.boot_id)
+
+
+def nameless(layout: Layout, id: str) -> Record | None:
+    """The record of a container that runs and of which no record is left; None when nothing of it runs.
+
+    It can be seen, stopped and removed by its id.
+    """
+    record = Record(
+        id=id,
+        config=ContainerConfig(name=f"lost-{id[:12]}", image="unknown"),
+        image_id=_UNKNOWN,
+        created_at=0.0,
+        args=(),
+        environment=(),
+        working_dir="/",
+        user="",
+        stop_signal="SIGTERM",
+        layers=(),
+    )
+    run = run_of(layout, record)
+    if run is None:
+        return None
+    args = tuple(procfs.cmdline(run.pid)) or ("unknown",)
+    at = run.started_at
+    return replace(record, run=run, args=args, created_at=at, started_at=at, userns_base=_base(run.pid))
 
 
 def _monitored(layout: Layout, record: Record) -> Run | None:
@@ -59,3 +87,11 @@ def _stat(pid: int) -> procfs.Stat | None:
         return procfs.stat(pid)
     except ProcessLookupError:
         return None
+
+
+def _base(pid: int) -> int:
+    """Where the id range of its user namespace begins on the host; 0 without one."""
+    try:
+        return int(procfs.read(f"/proc/{pid}/uid_map").split()[1])
+    except (OSError, IndexError):
+        return 0

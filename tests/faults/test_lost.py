@@ -1,9 +1,10 @@
-"""Records that are lost altogether while containers run: the run directory removed. What runs is
+"""Records that are lost altogether while containers run: the run directory removed, all copies damaged. What runs is
 kept and shown for what it is, nothing is started beside it, and nothing is said that is not so.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -107,6 +108,61 @@ def test_the_agent_goes_on_without_its_run_directory(host: Host) -> None:
 
     before = host.within(work)
     same(host.within(seen), before)
+
+
+def test_both_copies_of_a_record_are_damaged(host: Host) -> None:
+    before = host.within(run)
+    for path in records(host):
+        path.write_bytes(b"")
+
+    async def look(agent: NativeRuntime) -> Container:
+        assert [c.name for c in (await agent.snapshot()).containers] == [NAME]
+        (alert,) = agent.alerts()
+        assert before.id[:12] in alert and NAME in alert and f".quarantine/{before.id}" in alert
+        return await seen(agent)
+
+    now = host.within(look)
+    same(now, before)
+    assert (now.config, now.endpoints, now.ports, now.mounts) == (
+        before.config, before.endpoints, before.ports, before.mounts,
+    )  # fmt: skip
+    assert [json.loads(p.read_bytes().splitlines()[0])["config"]["name"] for p in records(host)] == [NAME]
+
+    async def end(agent: NativeRuntime) -> None:
+        for path in agent.store.quarantined():
+            os.unlink(path)
+        assert agent.alerts() == ()
+        await agent.remove(NAME, force=True)
+
+    host.within(end)
+    assert not os.path.exists(f"{host.where[0]}/containers/{before.id}")
+
+
+def test_all_that_was_known_is_damaged(host: Host) -> None:
+    """It is shown without its name, so that a person can end it; nobody else does."""
+    before = host.within(run)
+    for path in [*records(host), *Path(host.where[1], "runs").glob("*/record.json")]:
+        path.write_bytes(b"")
+
+    async def look(agent: NativeRuntime) -> None:
+        await agent.resync()
+        (found,) = (await agent.snapshot()).containers
+        assert (found.id, found.pid, found.state) == (before.id, before.pid, State.RUNNING)
+        assert found.name == f"lost-{before.id[:12]}" and found.userns_base == before.userns_base
+        assert procfs.stat(before.pid).state in "SR"
+        assert any(found.name in alert for alert in agent.alerts())
+        assert (await agent.exec(found.id, ExecConfig(args=("true",)))).pid
+
+    async def end(agent: NativeRuntime) -> None:
+        for path in agent.store.quarantined():
+            os.unlink(path)
+        await agent.remove(before.id, force=True)
+
+    host.within(look)
+    host.within(look)
+    host.within(end)
+    assert not os.path.exists(f"/proc/{before.pid}")
+    assert not os.path.exists(f"{host.where[0]}/containers/{before.id}")
 
 
 def test_what_ended_in_this_boot_is_not_laid_to_a_restart(host: Host) -> None:
