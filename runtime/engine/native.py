@@ -33,7 +33,7 @@ from runtime.engine.native_networks import NativeNetworks
 from runtime.engine.options import Options
 from runtime.engine.record import Record
 from runtime.engine.resolve import Resolved, anonymous_volumes, resolve
-from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound
+from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound, Unavailable
 from runtime.kernel.cgroup import Cgroup
 
 
@@ -169,14 +169,20 @@ class NativeRuntime(NativeNetworks):
         return record if note else replace(record, userns_base=userns.allocate(taken))
 
     def _make_upper(self, record: Record) -> None:
-        """The writable layer; its root directory looks like the image's, owned by ids of the container's range."""
+        """The writable layer; its root directory looks like the image's, owned by ids of the container's range.
+
+        Raises Unavailable when the disk refuses.
+        """
         directory = self.layout.container(record.id)
-        os.makedirs(f"{directory}/work", exist_ok=True)
         upper = f"{directory}/upper"
-        os.makedirs(upper, exist_ok=True)
-        like = os.stat(self.layers.store.lowerdirs(record.layers)[0])
-        os.chown(upper, record.userns_base + like.st_uid, record.userns_base + like.st_gid)
-        os.chmod(upper, stat.S_IMODE(like.st_mode))
+        try:
+            os.makedirs(f"{directory}/work", exist_ok=True)
+            os.makedirs(upper, exist_ok=True)
+            like = os.stat(self.layers.store.lowerdirs(record.layers)[0])
+            os.chown(upper, record.userns_base + like.st_uid, record.userns_base + like.st_gid)
+            os.chmod(upper, stat.S_IMODE(like.st_mode))
+        except OSError as e:
+            raise Unavailable(f"cannot make the files of container {record.config.name}: {e.strerror}") from e
 
     async def start(self, ref: str) -> Container:
         """Returns once the command was exec'd; running already is fine."""

@@ -26,7 +26,7 @@ from runtime.engine.model import (
 )
 from runtime.engine.native import NativeRuntime, native
 from runtime.engine.record import Run
-from runtime.errors import KernelRefused
+from runtime.errors import KernelRefused, Unavailable
 from runtime.kernel import failpoint, process
 from runtime.kernel.process import boot_id
 from tests.e2e.harness import free_port, get
@@ -216,3 +216,23 @@ async def test_who_cannot_be_watched_for_want_of_descriptors_is_not_taken_for_de
     assert refused == [started.pid] and started.state is State.RUNNING
     os.kill(started.pid, signal.SIGTERM)
     assert (await runtime.wait("web")).code == 7
+
+
+async def test_a_disk_without_room_for_a_container_is_named(scratch: Path, cgroup_parent: str) -> None:
+    runtime = native(str(scratch / "data"), str(scratch / "run"), cgroup_parent)
+    await runtime.open()
+    await load_image(runtime, scratch)
+    disk = runtime.layout.containers
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=4", "none", disk], check=True)
+    try:
+        runtime.store.make()  # which leaves room for one directory
+        with pytest.raises(Unavailable, match="cannot make the files of container big: No space left on device"):
+            await runtime.create(config("big", "true"))
+        assert (await runtime.snapshot()).containers == ()
+        await runtime.resync()
+        assert runtime.store.ids() == [], "what was begun is swept"
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    await runtime.create(config("big", "true"))
+    await runtime.remove("big")
+    await runtime.close()
