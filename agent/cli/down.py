@@ -24,7 +24,7 @@ _PATIENCE = 120.0
 def command(targets: tuple[str, ...], everything: bool, volumes: bool) -> None:
     """Take the containers and networks of projects away, and keep them away until `trueup up`.
 
-    Works without a running agent as well.
+    Works without a running agent as well. What was made through the Docker API is of no project, and stays.
     """
     if bool(targets) is everything:
         raise click.UsageError("name a spec file, directory or project, or give --all")
@@ -36,9 +36,12 @@ def command(targets: tuple[str, ...], everything: bool, volumes: bool) -> None:
         return
     from agent.cli.local import down_here
 
-    for project, lines in down_here(chosen().settings(), wanted, volumes, who()):
+    removed, left = down_here(chosen().settings(), wanted, volumes, who())
+    for project, lines in removed:
         for line in lines or ("nothing is left of it",):
             click.echo(f"{project}: {line}")
+    for line in left:
+        click.echo(f"left: {line}")
 
 
 def take_down(client: Client, target: str, volumes: bool) -> None:

@@ -24,6 +24,7 @@ from runtime.errors import Conflict, NotFound
 
 T = TypeVar("T")
 _SETTLE_ROUNDS, _SETTLE = 40, 0.05
+_PREDEFINED = ("bridge", "host", "none")
 
 
 def plan_here(settings: Settings, paths: list[str]) -> dict[str, Any]:
@@ -50,19 +51,31 @@ def up_here(settings: Settings, targets: list[str], by: str) -> None:
     asyncio.run(work())
 
 
-def down_here(settings: Settings, targets: list[str], volumes: bool, by: str) -> list[tuple[str, list[str]]]:
-    """Take projects (none named: all) down and hold them; (project, what was removed)."""
+def down_here(
+    settings: Settings, targets: list[str], volumes: bool, by: str
+) -> tuple[list[tuple[str, list[str]]], list[str]]:
+    """Take projects (none named: all) down and hold them; (project, what was removed), and of all what is left."""
 
-    async def work() -> list[tuple[str, list[str]]]:
+    async def work() -> tuple[list[tuple[str, list[str]]], list[str]]:
         async with _agent(settings) as agent:
             world = await agent.runtime.snapshot()
             names = [project_of(world, target) for target in targets] if targets else projects(world)
             removed = [(name, await remove_project(agent.runtime, world, name, volumes)) for name in names]
             for name in names:
                 agent.reconciler.hold(name, Hold(kind="down", reason="taken down", who=by))
-            return removed
+            left = [] if targets else [*of_no_project(await agent.runtime.snapshot()), *agent.runtime.alerts()]
+            return removed, left
 
     return asyncio.run(work())
+
+
+def of_no_project(world: Snapshot) -> list[str]:
+    """What was made through the Docker API: nobody declares it, so it is not ours to take away."""
+    containers = [c.name for c in world.containers if not c.config.labels.get(PROJECT)]
+    networks = [n.name for n in world.networks if n.name not in _PREDEFINED and not n.config.labels.get(OWNER_PROJECT)]
+    volumes = [v.name for v in world.volumes if not v.config.labels.get(OWNER_PROJECT)]
+    found = {"container": containers, "network": networks, "volume": volumes}
+    return [f"{kind} {name}, which is of no project" for kind, names in found.items() for name in sorted(names)]
 
 
 def projects(world: Snapshot) -> list[str]:
