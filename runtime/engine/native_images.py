@@ -157,6 +157,8 @@ class NativeImages(abc.ABC):
         debts = self.images.store.debts
         freed = await self.images.gc(keep=self._users())
         needed = {layer for record in self._containers() for layer in record.layers}
+        if any(record.unknown for record in self._containers()):
+            needed.update(self.layers.store.diff_ids())
         freed += self.layers.gc(needed | self.images.diff_ids())
         self.images.store.collected(debts)
         return freed

@@ -41,6 +41,11 @@ class NativeObjects(NativeImages):
         users = [record.config.name for record in self._containers() if name in _volumes(record)]
         if users:
             raise Conflict(f"cannot remove volume {name}: containers use it: {', '.join(sorted(users))}")
+        if lost := [record.config.name for record in self._containers() if record.unknown]:
+            raise Conflict(
+                f"cannot remove volume {name}: {', '.join(lost)}, whose record was lost, may use it",
+                hint="remove that container first",
+            )
         try:
             self.volumes.remove(name)
         except NotFound:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from runtime.engine.model import ContainerConfig, Exit, Healthcheck, Mount, NetworkConfig, PortBinding
 from runtime.network.values import EndpointState, NetworkSpec, Publish
 
+UNKNOWN = f"sha256:{'0' * 64}"  # in place of an image's id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -50,6 +52,11 @@ class Record:
     error: str = ""  # why the last start failed
     host_ports: tuple[PortBinding, ...] = ()  # as last published, so that a random port is kept
     run: Run | None = None  # as of when this was written, should the volatile record of it be lost
+
+    @property
+    def unknown(self) -> bool:
+        """Whether its record was lost: what it was made from, and which volumes it uses, nobody can tell."""
+        return self.image_id == UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,11 @@ from dataclasses import replace
 from runtime.container import exits
 from runtime.engine.layout import Layout
 from runtime.engine.model import ContainerConfig
-from runtime.engine.record import Record, Run
+from runtime.engine.record import UNKNOWN, Record, Run
 from runtime.kernel import procfs
 from runtime.kernel.cgroup import Cgroup
 from runtime.kernel.process import Identity, boot_id
 
-_UNKNOWN = f"sha256:{'0' * 64}"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,7 +44,7 @@ def nameless(layout: Layout, id: str) -> Record | None:
     record = Record(
         id=id,
         config=ContainerConfig(name=f"lost-{id[:12]}", image="unknown"),
-        image_id=_UNKNOWN,
+        image_id=UNKNOWN,
         created_at=0.0,
         args=(),
         environment=(),

@@ -15,9 +15,11 @@ import pytest
 from runtime.container.store import decode, encode
 from runtime.engine.model import Container, ExecConfig, State
 from runtime.engine.native import NativeRuntime
+from runtime.errors import Conflict
 from runtime.kernel import procfs
 from tests.faults.test_state_files import power_off
 from tests.faults.world import NAME, Host, config
+from tests.runtime.engine.test_native_contract import IMAGE
 
 pytestmark = [pytest.mark.privileged, pytest.mark.timeout(120)]
 
@@ -153,12 +155,25 @@ def test_all_that_was_known_is_damaged(host: Host) -> None:
         assert any(found.name in alert for alert in agent.alerts())
         assert (await agent.exec(found.id, ExecConfig(args=("true",)))).pid
 
+    async def clear(agent: NativeRuntime) -> None:
+        """What it may use stays: its volumes, and the layers its files are in."""
+        for volume in (await agent.snapshot()).volumes:
+            with pytest.raises(Conflict, match=f"lost-{before.id[:12]}, whose record was lost, may use it"):
+                await agent.remove_volume(volume.name)
+        layers = agent.layers.store.diff_ids()
+        await agent.remove_image(IMAGE, force=True)
+        await agent.collect_garbage()
+        assert agent.layers.store.diff_ids() == layers
+
     async def end(agent: NativeRuntime) -> None:
         for path in agent.store.quarantined():
             os.unlink(path)
         await agent.remove(before.id, force=True)
+        await agent.collect_garbage()
+        assert not agent.layers.store.diff_ids()
 
     host.within(look)
+    host.within(clear)
     host.within(look)
     host.within(end)
     assert not os.path.exists(f"/proc/{before.pid}")
