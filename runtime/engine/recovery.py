@@ -82,9 +82,12 @@ async def adopt(entries: Mapping[str, Entry], lifecycle: Lifecycle, store: Store
     for entry in entries.values():
         if entry.run is None and entry.exit is None and entry.record.started_at:
             lifecycle.lost(entry)
-    for id in _unreadable(store) & entries.keys():
-        with contextlib.suppress(Unavailable):  # the next agent will have the copy too
-            lifecycle.save(entries[id])
+    unreadable, known = _unreadable(store), set(lifecycle.runs.ids())
+    for id, entry in entries.items():
+        whole = entry.run is None or (entry.record.run == entry.run and id in known)
+        if id in unreadable or not whole:
+            with contextlib.suppress(Unavailable):  # the next agent will know what we know
+                lifecycle.save(entry, durable=id in unreadable)
 
 
 def damaged(store: Store, entries: Mapping[str, Entry]) -> list[str]:
