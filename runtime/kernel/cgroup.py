@@ -92,7 +92,7 @@ class Cgroup:
         if self.layout.pure or limits.hugetlb:
             cgroup_v2.enable_controllers(self.layout.unified, self.path)
         cgroup_v1.make(self.layout.unified, path, "")
-        _write(f"{self.directory}/cgroup.max.depth", str(_DEPTH))
+        _try_write(f"{self.directory}/cgroup.max.depth", str(_DEPTH))
         found = {"": self.directory}
         for controller in cgroup_v1.needed(limits) & self.layout.v1.keys():
             cgroup_v1.make(self.layout.v1[controller], path, controller)
