@@ -14,6 +14,7 @@ from typing import NamedTuple, NoReturn
 from runtime.container import children, faults, files, link, runs
 from runtime.errors import Unavailable
 from runtime.kernel.cgroup import Cgroup
+from runtime.kernel.process import set_name
 
 _PATIENCE = 0.1  # seconds for the last processes of a cgroup; who takes longer is waited for elsewhere
 
@@ -97,6 +98,7 @@ def _serve(line: socket.socket) -> NoReturn:
     try:
         children.close_all_but({line.fileno()})
         children.forget()
+        set_name("trueup-clearer")
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
             kind, fds, message = link.receive(line)

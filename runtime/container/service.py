@@ -22,6 +22,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _OLD = 0.1, 30.0, 60.0
 def run(client: socket.socket, run_dir: str, name: str, argv: tuple[str, ...]) -> None:
     """Take over the service `name`, tell `client`, and keep it running as long as there is a run directory."""
     os.setsid()
+    process.set_name("trueup-service")
     path = f"{run_dir}/service-{name}.json"
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     _evict(lock)

@@ -72,6 +72,7 @@ def main(run_dir: str, version: str) -> None:
     containers = wards.Wards(successor.succeed)  # it raises the limit of open files
     if not _only_one(run_dir):
         return
+    process.set_name("trueup-spawner")
     prctl(PR_SET_DUMPABLE, 0)  # neither it nor what it forks can be traced by a container
     os.umask(0o022)
     os.chdir("/")
@@ -126,6 +127,7 @@ class Context(NamedTuple):
 
 def _keep(listener: socket.socket, alive: int, full: int, lines: list[socket.socket]) -> None:
     """A keeper: take on containers until there is no line left or no spawner, and look after them to their ends."""
+    process.set_name("trueup-keeper")
     rehearsal.monitor()
     keeper = Keeper(Clearer().clear)
     births = Births(keeper, listener, lines, _device_program(), _bear)
@@ -150,6 +152,7 @@ def _keep(listener: socket.socket, alive: int, full: int, lines: list[socket.soc
 
 def _bear(listener: socket.socket, keeper: socket.socket) -> None:
     """A worker for starts: one after the other, for as long as its keeper wants."""
+    process.set_name("trueup-starter")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # wardens it forks are nobody's concern
     gc.disable()  # what it closes by number below must not be closed again by an object found late
     rehearsal.start()
@@ -182,6 +185,7 @@ def _start(client: socket.socket, request: dict[str, Any], keeper: socket.socket
 def _await_request(
     context: Context, listener: socket.socket, alive: int, working: int, lines: list[socket.socket]
 ) -> None:
+    process.set_name("trueup-worker")
     client = workers.take(listener, alive)
     if client is not None:
         with contextlib.suppress(BrokenPipeError):  # the spawner has just died; this client is served all the same

@@ -22,6 +22,7 @@ _REAPED = 0.5  # seconds after that for the word of it to arrive
 
 def succeed(mine: Charge, held: Held, line: socket.socket, status: int | None) -> None:
     """Look after the container to its end; `status` is how it ended if that is known already."""
+    process.set_name("trueup-monitor")
     line.setblocking(True)
     held.lock = runs.lock(mine.run_directory, _LOCK_PATIENCE)
     listener = attach.listen(attach.path(mine.run_directory))

@@ -23,6 +23,7 @@ def post(terminal: int, pidfd: int) -> list[int]:
     if pid:
         return [pid, Identity.of(pid).start_time]
     try:
+        process.set_name("trueup-warden")
         copies = [fcntl.fcntl(fd, fcntl.F_DUPFD, _PIDFD + 1) for fd in (terminal, pidfd)]
         for copy, fd in zip(copies, (_TERMINAL, _PIDFD), strict=True):
             os.dup2(copy, fd, inheritable=False)

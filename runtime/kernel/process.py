@@ -93,6 +93,11 @@ def prctl(option: int, value: int = 0) -> int:
     return call("prctl", option, value, 0, 0, 0)
 
 
+def set_name(name: str) -> None:
+    """What `ps -o comm` and `top` call the calling process; 15 bytes of it count (PR_SET_NAME, man 2 prctl)."""
+    call("prctl", PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
 def set_oom_score(score: int) -> bool:
     """Say how early the calling process is killed for want of memory, from -1000 (never) to 1000 (first).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,14 @@ def test_a_reused_pid_gets_no_signal() -> None:
         process.pidfd_send_signal(innocent, signal.SIGKILL)
         os.waitpid(again, 0)
         os.close(innocent)
+
+
+def test_a_process_has_the_name_it_takes() -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            process.set_name("trueup-fifteen-bytes")
+            os._exit(Path("/proc/self/comm").read_text() != "trueup-fifteen-\n")
+        finally:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0

@@ -203,6 +203,8 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write("trueup-dns")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _FILES), most))
     Server(arguments.config, arguments.port).run()
