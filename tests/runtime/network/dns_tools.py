@@ -12,6 +12,7 @@ import threading
 from typing import Self
 
 from runtime.network.dns import wire
+from tests.leaks import SLOW
 
 from .world import Box
 
@@ -54,7 +55,7 @@ def ask_dns(
     """(code, addresses) of the answer, "timeout" or "truncated"."""
     argv = ["nsenter", f"--net=/proc/{box.pid}/ns/net", sys.executable, "-I", "-S", "-c", _CLIENT]
     argv += [server, query(name, kind, edns).hex(), "tcp" if tcp else "udp", str(wait)]
-    found = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=20).stdout)
+    found = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=20 * SLOW).stdout)
     return found if found == "timeout" else read_answer(bytes.fromhex(found), wire.encode_name(name))
 
 
@@ -83,7 +84,7 @@ def throw(box: Box, server: str, data: bytes, times: int, *, tcp: bool = False) 
         "    except OSError: pass\n"
     )
     argv = ["nsenter", f"--net=/proc/{box.pid}/ns/net", sys.executable, "-I", "-S", "-c", script]
-    subprocess.run([*argv, server, data.hex(), str(times), "tcp" if tcp else "udp"], check=True, timeout=20)
+    subprocess.run([*argv, server, data.hex(), str(times), "tcp" if tcp else "udp"], check=True, timeout=20 * SLOW)
 
 
 _FLOOD = """
@@ -112,8 +113,8 @@ def flood(box: Box, server: str, queries: list[bytes], window: int, patience: fl
     """Ask all of `queries`, `window` at a time, until `patience` seconds bring no answer: answers by code."""
     argv = ["nsenter", f"--net=/proc/{box.pid}/ns/net", sys.executable, "-I", "-S", "-c", _FLOOD]
     text = "\n".join(query.hex() for query in queries)
-    argv += [server, str(window), str(patience)]
-    done = subprocess.run(argv, input=text, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    argv += [server, str(window), str(patience * SLOW)]
+    done = subprocess.run(argv, input=text, stdout=subprocess.PIPE, text=True, timeout=60 * SLOW, check=True)
     return {int(code): count for code, count in json.loads(done.stdout).items()}
 
 

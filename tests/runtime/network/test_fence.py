@@ -13,6 +13,7 @@ import pytest
 from runtime.network import fence
 from runtime.network.service import Networks
 from runtime.network.values import Desired, NetworkSpec, Pool, PortRequest
+from tests.leaks import SLOW
 
 from .test_service import A, B, neighbour, run, start
 from .world import Box, ask, isolated, sh
@@ -72,7 +73,7 @@ print(json.dumps([inside, published]))
 def knock(outside: Box, address: str) -> subprocess.Popen[str]:
     """Ask for the container itself and for its published port, over and over for four seconds."""
     argv = ["nsenter", f"--net=/proc/{outside.pid}/ns/net", sys.executable, "-I", "-S", "-c", _KNOCK]
-    return subprocess.Popen([*argv, address, "10.9.0.1", "4"], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([*argv, address, "10.9.0.1", str(4 * SLOW)], stdout=subprocess.PIPE, text=True)
 
 
 @isolated
@@ -90,7 +91,7 @@ def test_flushing_in_a_loop_opens_nothing_and_everything_comes_back(tmp_path: Pa
         flushes = 0
         while knocking.poll() is None:
             await asyncio.to_thread(sh, "nft flush ruleset")
-            await asyncio.sleep(0.01 * (flushes % 20))  # sometimes time to heal, sometimes none
+            await asyncio.sleep(0.01 * SLOW * (flushes % 20))  # sometimes time to heal, sometimes none
             flushes += 1
         inside, published = json.loads(knocking.communicate()[0])
         assert flushes > 10

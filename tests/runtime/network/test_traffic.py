@@ -12,6 +12,7 @@ import pytest
 
 from runtime.network.service import Networks, Settings
 from runtime.network.values import Desired, NetworkSpec, PortRequest
+from tests.leaks import SLOW
 
 from .test_service import A, B, neighbour, start
 from .world import Box, isolated
@@ -20,12 +21,12 @@ pytestmark = pytest.mark.privileged
 
 _LOAD = """
 import json, socket, sys, time
-host, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+host, port, seconds, patience = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 end, made, failed = time.monotonic() + seconds, 0, []
 while time.monotonic() < end:
     made += 1
     try:
-        with socket.create_connection((host, port), 2) as s:
+        with socket.create_connection((host, port), patience) as s:
             if not s.recv(100):
                 failed.append("empty")
     except OSError as error:
@@ -37,7 +38,7 @@ print(json.dumps([made, failed]))
 
 def load(host: str, port: int, seconds: float, box: Box | None = None) -> subprocess.Popen[str]:
     prefix = ["nsenter", f"--net=/proc/{box.pid}/ns/net"] if box else []
-    argv = [*prefix, sys.executable, "-I", "-S", "-c", _LOAD, host, str(port), str(seconds)]
+    argv = [*prefix, sys.executable, "-I", "-S", "-c", _LOAD, host, str(port), str(seconds * SLOW), str(2 * SLOW)]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 

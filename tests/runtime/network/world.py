@@ -198,7 +198,7 @@ def ask(host: str, port: int, *, box: Box | None = None, udp: bool = False, wait
     """Connect and read all: the text, "refused", "timeout" or "error N"."""
     prefix = ["nsenter", f"--net=/proc/{box.pid}/ns/net"] if box else []
     argv = [*prefix, sys.executable, "-I", "-S", "-c", _CLIENT, host, str(port), "udp" if udp else "tcp", str(wait)]
-    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=20).stdout
+    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=20 * SLOW).stdout
 
 
 _PROBER = """
@@ -240,6 +240,6 @@ print(json.dumps([done.get(i, "-") for i in range(len(probes))]))
 def probe(probes: list[tuple[str, str, int]], *, box: Box | None = None, wait: float = 2.0) -> list[str]:
     """Try many (tcp|udp|icmp, address, port) at once: who answered, "yes" for a ping, "-" for nobody."""
     prefix = ["nsenter", f"--net=/proc/{box.pid}/ns/net"] if box else []
-    argv = [*prefix, sys.executable, "-I", "-S", "-c", _PROBER, json.dumps(probes), str(wait)]
-    found: list[str] = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=30).stdout)
+    argv = [*prefix, sys.executable, "-I", "-S", "-c", _PROBER, json.dumps(probes), str(wait * SLOW)]
+    found: list[str] = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=30 * SLOW).stdout)
     return found
