@@ -140,6 +140,12 @@ async def settle(condition: Callable[[], bool], timeout: float = 10.0) -> None:
         await asyncio.sleep(0.005)
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process handles a signal (man 5 proc_pid_status): a first process gets no other but SIGKILL."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:")]
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
 def ended(pid: int) -> bool:
     """Whether a process is gone, or a zombie; it may go while we look."""
     try:

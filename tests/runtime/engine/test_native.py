@@ -30,6 +30,7 @@ from runtime.errors import KernelRefused, Unavailable
 from runtime.kernel import failpoint, process
 from runtime.kernel.process import boot_id
 from tests.e2e.harness import free_port, get
+from tests.runtime.container.world import catches, settle
 from tests.runtime.engine.test_native_contract import IMAGE, load_image, runtime
 
 __all__ = ["runtime"]
@@ -214,6 +215,7 @@ async def test_who_cannot_be_watched_for_want_of_descriptors_is_not_taken_for_de
     monkeypatch.setattr(process, "pidfd_open", once)
     started = await runtime.start("web")
     assert refused == [started.pid] and started.state is State.RUNNING
+    await settle(lambda: catches(started.pid, signal.SIGTERM))
     os.kill(started.pid, signal.SIGTERM)
     assert (await runtime.wait("web")).code == 7
 

@@ -23,6 +23,7 @@ import pytest
 
 from runtime.image.blobs import Blobs
 from runtime.layer.store import LayerStore
+from tests.leaks import SLOW
 from tests.runtime.image.world import Site, docker_archive, make
 
 pytestmark = pytest.mark.privileged
@@ -38,7 +39,7 @@ def disk(file: Path, target: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        deadline = time.monotonic() + 20  # workers that were killed still hold it for a moment
+        deadline = time.monotonic() + 20 * SLOW  # workers that were killed still hold it for a moment
         while subprocess.run(["umount", target], check=False, capture_output=True).returncode:
             assert time.monotonic() < deadline, "somebody holds the disk"
             time.sleep(0.1)
@@ -83,7 +84,7 @@ def test_a_cut_loses_nothing_that_was_promised(
     survived = 0
     for number in range(CUTS):
         with disk(file, target):
-            _work_until_the_power_goes(target, archives, source.uniform(0.3, 3.0))
+            _work_until_the_power_goes(target, archives, source.uniform(0.3, 3.0) * SLOW)
         file = _what_the_disk_has(file, scratch / f"disk{number}")
         monkeypatch.setattr("runtime.layer.store.boot_id", lambda number=number: f"boot {number + 1}")
         with disk(file, target):

@@ -18,6 +18,7 @@ from runtime.errors import CorruptData, InvalidInput, NotFound, Unavailable
 from runtime.layer.limits import Limits
 from runtime.layer.service import Layers
 from runtime.layer.store import LayerStore
+from tests.leaks import SLOW
 from tests.runtime.image.world import digest_of
 from tests.runtime.layer.raw import END, device, directory, file, symlink
 from tests.runtime.layer.trees import listing, make_tree
@@ -129,7 +130,7 @@ def test_a_killed_worker_is_an_error_to_retry(scratch: Path) -> None:
 
     async def run() -> None:
         task = asyncio.create_task(layers.unpack(str(scratch / "blob"), "layer", "sha256:" + "1" * 64))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3 * SLOW)
         kill_worker()
         with pytest.raises(Unavailable, match="ended with status -9"):
             await task
