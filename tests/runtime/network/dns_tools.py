@@ -18,9 +18,10 @@ from .world import Box
 
 _CLIENT = """
 import json, socket, struct, sys, time
-server, data, tcp, wait = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3] == "tcp", float(sys.argv[4])
+server, data, tcp = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3] == "tcp"
+wait, starting = float(sys.argv[4]), float(sys.argv[5])
 family = socket.AF_INET6 if ":" in server else socket.AF_INET
-end = time.monotonic() + 15
+end = time.monotonic() + starting
 while True:
     s = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
     s.settimeout(wait)
@@ -54,7 +55,7 @@ def ask_dns(
 ) -> tuple[int, list[str]] | str:
     """(code, addresses) of the answer, "timeout" or "truncated"."""
     argv = ["nsenter", f"--net=/proc/{box.pid}/ns/net", sys.executable, "-I", "-S", "-c", _CLIENT]
-    argv += [server, query(name, kind, edns).hex(), "tcp" if tcp else "udp", str(wait)]
+    argv += [server, query(name, kind, edns).hex(), "tcp" if tcp else "udp", str(wait * SLOW), str(15 * SLOW)]
     found = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=20 * SLOW).stdout)
     return found if found == "timeout" else read_answer(bytes.fromhex(found), wire.encode_name(name))
 
