@@ -21,7 +21,7 @@ from runtime.errors import Unavailable
 from runtime.kernel import cgroup, procfs
 from runtime.kernel.process import clone3
 from tests.faults.world import Host
-from tests.leaks import MARK
+from tests.leaks import MARK, SLOW
 from tests.runtime.container.world import settle
 from tests.runtime.engine.test_native_contract import IMAGE
 
@@ -230,7 +230,7 @@ def test_a_slow_unmount_holds_nobody_else_up(host: Host) -> None:
         await agent.create(plain("slow", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"))
         await agent.create(plain("quick", "true"))
         await agent.start("slow")
-        stopping = asyncio.ensure_future(agent.stop("slow", timeout=3))
+        stopping = asyncio.ensure_future(agent.stop("slow", timeout=3 * SLOW))
         await asyncio.sleep(0)
         await agent.start("quick")
         assert (await agent.wait("quick")).code == 0
