@@ -38,7 +38,8 @@ from runtime.network.dns.zone import Answer, Zone, parse_zone
 _TICK, _IDLE = 0.1, 5.0  # seconds between looks at FILE and clock when something waits, and when not
 _FILES = 4096  # descriptors: one for each question in flight and each TCP connection, and some
 _BATCH = 64  # datagrams taken from one socket before others get their turn
-_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
+_IP_FREEBIND, _IPV6_FREEBIND, _SO_RCVBUFFORCE = 15, 78, 33
+_QUEUE = 1 << 20  # bytes of questions that wait; the kernel counts some 400 for each
 Reply = Callable[[bytes], None]
 
 
@@ -187,12 +188,20 @@ def _bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         if kind == socket.SOCK_DGRAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            _make_room(sock)
         sock.bind((address, port))
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _make_room(sock: socket.socket) -> None:
+    """A queue for thousands of questions at once: Debian's net.core.rmem_max has room for a few hundred."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUE)
+    except PermissionError:  # not the host's CAP_NET_ADMIN
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
 
 
 def main() -> None:
