@@ -134,7 +134,8 @@ def test_zombies(host: Host, init: bool) -> None:
     """Orphans that end inside: reaped by an init, else kept by their container alone; stop works, none is ours."""
 
     async def test(agent: NativeRuntime) -> None:
-        orphans = "i=0; while [ $i -lt 200 ]; do (sleep 1 &); i=$((i+1)); done; touch /made; exec sleep 1000"
+        fork = f"(sleep {SLOW:.0f} &)"  # it outlives the loop: the shell would reap it
+        orphans = f"i=0; while [ $i -lt 200 ]; do {fork}; i=$((i+1)); done; touch /made; exec sleep 1000"
         await agent.create(plain("one", "sh", "-c", orphans, init=init))
         started = await agent.start("one")
         await settle(lambda: os.path.exists(f"/proc/{started.pid}/root/made"))
