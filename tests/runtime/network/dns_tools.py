@@ -92,7 +92,7 @@ _FLOOD = """
 import json, socket, sys, time
 server, window, queries = sys.argv[1], int(sys.argv[2]), [bytes.fromhex(line) for line in sys.stdin.read().split()]
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+s.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE: answers come in bursts
 s.connect((server, 53))
 codes, sent, answered = {}, 0, 0
 s.settimeout(float(sys.argv[3]))
