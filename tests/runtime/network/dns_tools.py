@@ -33,8 +33,8 @@ while True:
             answer += s.recv(65535)
         print(json.dumps((answer[2:] if tcp else answer).hex()))
         break
-    except ConnectionRefusedError:  # the server is starting
-        time.sleep(0.02)
+    except ConnectionRefusedError:  # the server is starting; after six times we are told once a second (icmp_ratelimit)
+        time.sleep(starting / 300)
     except OSError:
         end = 0
     if time.monotonic() > end:
