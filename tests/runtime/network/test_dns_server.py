@@ -115,7 +115,7 @@ def test_what_is_not_ours_goes_to_the_hosts_resolver_on_its_loopback(tmp_path: P
             assert ask_dns(shut, inner.pools[0].gateway, "example.com") == (wire.NXDOMAIN, [])
             assert len(upstream.asked) == 2  # internal networks leak nothing
             upstream.forge = True  # answers with a wrong id, from the right address
-            assert ask_dns(web, gateway, "forged.example", wait=1.0) == "timeout"
+            assert ask_dns(web, gateway, "forged.example", wait=1.0) in ("timeout", (wire.SERVFAIL, []))
         networks.set_names(A, ContainerNames(upstreams=("127.0.0.9",)))
         with Upstream("127.0.0.9") as upstream:
             assert ask_dns(web, gateway, "example.org") == (wire.NOERROR, ["192.0.2.7"])
