@@ -18,7 +18,7 @@ from runtime.kernel.process import Identity
 __all__ = ["Exit", "Run", "find", "read_exit", "read_run", "run_path", "wait"]
 
 _MONITOR_PATIENCE = 30.0  # seconds a living monitor may take for its last words
-_SUCCESSION = 2.0  # seconds for another to take the place of a dead one
+_SUCCESSION = 5.0  # seconds for another to take the place of a dead one; a busy host takes its time
 _REAPING = 3.0  # seconds for an orphan to be reaped, before which the kernel does not tell
 
 

@@ -17,7 +17,7 @@ from runtime.kernel import failpoint, process, procfs
 
 _LOCK_PATIENCE = 2.0  # seconds for forks of a dead monitor to let go of its descriptors
 _PATIENCE = 5.0  # seconds for whoever reaps a container that has ended
-_REAPED = 0.5  # seconds after that for the word of it to arrive
+_REAPED = 2.0  # seconds after that for the word of it to arrive
 
 
 def succeed(mine: Charge, held: Held, line: socket.socket, status: int | None) -> None:

@@ -3,7 +3,7 @@
     TRUEUP_FAILPOINTS="start.cloned=kill;store.rename=error@3;monitor.ended=sleep:0.5"
 
 `kill` is SIGKILL to ourselves, `error` an input/output error, `sleep:SECONDS` a delay; `@N` waits for the
-N-th time the place is passed, every process counting for itself.
+N-th time the place is passed, every process counting for itself; `!FILE` is for the one process that takes FILE away.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 
 VARIABLE = "TRUEUP_FAILPOINTS"
 
-Action = tuple[str, int]  # what to do, at which passing
+Action = tuple[str, int, str]  # what to do, at which passing, the file to take away ("" for none)
 
 
 def parse(text: str) -> dict[str, Action]:
@@ -23,10 +23,11 @@ def parse(text: str) -> dict[str, Action]:
     found = {}
     for item in filter(None, text.split(";")):
         name, _, action = item.partition("=")
+        action, _, token = action.partition("!")
         what, _, number = action.partition("@")
         if what not in ("kill", "error") and not what.startswith("sleep:"):
             raise ValueError(f"unknown failpoint action {what!r}")
-        found[name] = (what, int(number or 1))
+        found[name] = (what, int(number or 1), token)
     return found
 
 
@@ -40,12 +41,20 @@ def passing(name: str) -> None:
         _act(name, *_ARMED[name])
 
 
-def _act(name: str, what: str, at: int) -> None:
+def _act(name: str, what: str, at: int, token: str) -> None:
     _passed[name] = _passed.get(name, 0) + 1
-    if _passed[name] != at:
+    if _passed[name] != at or (token and not _takes(token)):
         return
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "error":
         raise OSError(errno.EIO, f"failpoint {name}")
     time.sleep(float(what.removeprefix("sleep:")))
+
+
+def _takes(token: str) -> bool:
+    try:
+        os.unlink(token)
+    except FileNotFoundError:
+        return False
+    return True

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from runtime.container import runs
 from runtime.errors import TrueupError
-from runtime.kernel import failpoint
+from runtime.kernel import failpoint, process
 from runtime.kernel.cgroup import Cgroup
 from runtime.kernel.process import Identity, boot_id
 from tests.runtime.container.world import World, ended, run, settle
@@ -18,10 +19,10 @@ from tests.runtime.container.world import World, ended, run, settle
 
 def test_the_variable_is_read() -> None:
     assert failpoint.parse("") == {}
-    assert failpoint.parse("a=kill;b=error@3;c=sleep:0.5") == {
-        "a": ("kill", 1),
-        "b": ("error", 3),
-        "c": ("sleep:0.5", 1),
+    assert failpoint.parse("a=kill;b=error@3!/one;c=sleep:0.5") == {
+        "a": ("kill", 1, ""),
+        "b": ("error", 3, "/one"),
+        "c": ("sleep:0.5", 1, ""),
     }
     with pytest.raises(ValueError):
         failpoint.parse("a=explode")
@@ -34,6 +35,18 @@ def test_they_count_and_act(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="failpoint x"):
         failpoint.passing("x")
     failpoint.passing("x")
+
+
+def test_one_acts_and_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "one").touch()
+    for another in (False, True):
+        monkeypatch.setattr(failpoint, "_ARMED", failpoint.parse(f"y=error!{tmp_path}/one"))
+        monkeypatch.setattr(failpoint, "_passed", {})
+        if another:
+            failpoint.passing("y")
+        else:
+            with pytest.raises(OSError, match="failpoint y"):
+                failpoint.passing("y")
 
 
 BEFORE = ("start.cgroup", "start.cloned", "start.prepared", "start.ready", "monitor.charged", "monitor.recorded")
@@ -80,9 +93,13 @@ def test_a_monitor_that_dies_before_it_can_say_so_has_not_started(
 @pytest.mark.parametrize("point", ["monitor.ended", "monitor.exit-shown"])
 @pytest.mark.parametrize("action", ["kill", "error"])
 def test_a_monitor_that_dies_at_the_end_has_said_how_it_was(
-    world: World, monkeypatch: pytest.MonkeyPatch, point: str, action: str
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, point: str, action: str
 ) -> None:
-    monkeypatch.setenv(failpoint.VARIABLE, f"{point}={action}")
+    """The one after it knows, also where the kernel does not tell."""
+    first = tmp_path / "first"
+    first.touch()
+    monkeypatch.setenv(failpoint.VARIABLE, f"{point}={action}!{first}")
+    monkeypatch.setattr(process, "pidfd_exit_status", lambda pidfd: None)
 
     async def test(w: World) -> None:
         bundle = w.bundle("sh", "-c", "trap 'exit 4' TERM; echo > /ready; while :; do sleep 0.05; done")
@@ -92,5 +109,6 @@ def test_a_monitor_that_dies_at_the_end_has_said_how_it_was(
         await asyncio.sleep(0)
         os.kill(pending.pid, signal.SIGTERM)
         assert (await waiting).code == 4
+        assert not first.exists()
 
     run(world, test)

@@ -44,7 +44,7 @@ def killed(directory: Path, streams: stdio.Stdio, log: Log, place: str, at: int)
     """The same in a process that is killed when it passes a place for the n-th time; False when it never did."""
     child = os.fork()
     if not child:
-        failpoint._ARMED.update({place: ("kill", at)})
+        failpoint._ARMED.update({place: ("kill", at, "")})
         write_all(directory, streams, log)
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
