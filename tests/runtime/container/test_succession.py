@@ -152,7 +152,11 @@ def test_how_it_ended_while_nobody_looked(world: World, dead: str) -> None:
         code = (await waiting).code
         assert code in ((7,) if dead == "monitor" or KERNEL_TELLS else (7, None))
         await settle(lambda: os.path.exists(f"{bundle.directory}/exit.json"))
-        assert (await w.output(bundle)) == ("first\n" if dead == "monitor and spawner" else "first\nlast\n")
+        kept = [
+            "first\nlast\n",
+            *(["first\n"] if dead == "monitor and spawner" else []),
+        ]  # with both, the pipe may go too
+        assert (await w.output(bundle)) in kept
         assert w.exit_record(bundle)["code"] in (code, None)
 
     run(world, test)
