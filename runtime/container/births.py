@@ -7,6 +7,7 @@ and from execve on we are the monitor.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -202,7 +203,8 @@ class Births:
             failpoint.passing("monitor.recorded")
             worker.heir.hub.accept()
             worker.begun_at = time.time()
-            link.send(barrier, link.GO)
+            with contextlib.suppress(BrokenPipeError):  # it has failed meanwhile, and has said why
+                link.send(barrier, link.GO)
         except Exception as e:
             self._say(worker, link.FAILED, faults.to_wire(e))
             barrier.close()

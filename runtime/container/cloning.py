@@ -11,12 +11,13 @@ import socket
 import stat
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from runtime.container import defaults, faults, init, launch, link, setup, stdio
 from runtime.container import operations as op
 from runtime.container.config import Bundle, Device
 from runtime.container.sandbox import Sandbox
-from runtime.errors import Conflict, InvalidInput
+from runtime.errors import Conflict, InvalidInput, KernelRefused, TrueupError
 from runtime.kernel import devices, failpoint, process
 from runtime.kernel import mount as m
 from runtime.kernel import namespace as ns
@@ -75,23 +76,6 @@ def _device_rule(device: Device) -> str:
     return f"{kind} {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} {device.permissions}"
 
 
-def command_of(bundle: Bundle, program: bytes) -> launch.Command:
-    """The bundle's command; a privileged one has no filter and every capability."""
-    return launch.Command(
-        args=bundle.args,
-        environment=bundle.environment,
-        cwd=bundle.cwd,
-        user=bundle.user,
-        group_add=bundle.group_add,
-        capabilities=bundle.capabilities,
-        no_new_privileges=bundle.no_new_privileges,
-        filter=program,
-        apparmor=bundle.apparmor,
-        tty=bundle.tty,
-        init=_open_tini() if bundle.init else -1,
-    )
-
-
 def _open_tini() -> int:
     """A static init of the host through a read-only mount, so that the container cannot write to it; or -1."""
     for path in TINI:
@@ -102,8 +86,51 @@ def _open_tini() -> int:
     return -1
 
 
-def clone(bundle: Bundle, program: bytes, sandbox: Sandbox | None = None) -> tuple[Started, setup.Plan]:
-    """Make the cgroup and the process, which begins to set itself up; without a sandbox it has no id map yet."""
+@dataclass(frozen=True, slots=True)
+class Conception:
+    """All a container's first process is born with."""
+
+    birth: init.Birth
+    cgroup: Cgroup
+    directories: dict[str, str]  # by controller
+    directory: int  # a descriptor of version 2's
+    ours: socket.socket
+    streams: stdio.Stdio
+
+    def born(self, sandbox: Sandbox | None = None) -> Started:
+        """The process, which sets itself up; a sandbox was told before to clone it. Raises what hindered it."""
+        birth = self.birth
+        pid, pidfd = sandbox.born() if sandbox else _clone(birth, self.ours, self.directory)
+        birth.sock.close()
+        self.streams.close_theirs()
+        for fd in (self.directory, *birth.joins, *({birth.command.init} - {-1})):
+            os.close(fd)
+        try:
+            identity = process.Identity.of(pid)
+        except ProcessLookupError:  # it has failed, and has been reaped
+            raise last_words(self.ours) from None
+        return Started(birth.bundle, self.cgroup, pid, pidfd, self.ours, self.streams, identity, [])
+
+
+def last_words(line: socket.socket) -> TrueupError:
+    """What a first process that failed said last."""
+    kind, fds, message = link.receive(line)
+    while kind not in (link.FAILED, b""):
+        for fd in fds:
+            os.close(fd)
+        kind, fds, message = link.receive(line)
+    return failure(message)
+
+
+def failure(message: Any) -> TrueupError:
+    """The error of a message of a first process; without one it died silently."""
+    if not message:
+        return KernelRefused("cannot start: the container's first process died during set-up")
+    return faults.from_wire(message)
+
+
+def conceive(bundle: Bundle, program: bytes) -> Conception:
+    """Make the cgroup, the streams and the plan."""
     cgroup = Cgroup(bundle.cgroup)
     try:
         directories = cgroup.create(bundle.limits)
@@ -118,23 +145,16 @@ def clone(bundle: Bundle, program: bytes, sandbox: Sandbox | None = None) -> tup
             owner=bundle.userns_base,
         )
         directory, joins = cgroup.open_join(directories)
-        birth = init.Birth(bundle, plan, command_of(bundle, program), theirs, streams.theirs, tuple(joins), {})
-        if sandbox:
-            sandbox.conceive(birth, directory)
+        command = launch.Command.of(bundle, program, _open_tini() if bundle.init else -1)
+        birth = init.Birth(bundle, plan, command, theirs, streams.theirs, tuple(joins), {})
         if not bundle.privileged:
             rules = device_rules(bundle)
             usual = rules == defaults.DEVICE_RULES
             devices.attach(directory, usual_devices() if usual else _device_program(rules))
-        pid, pidfd = sandbox.born() if sandbox else _clone(birth, ours, directory)
     except BaseException:
         cgroup.remove()
         raise
-    theirs.close()
-    streams.close_theirs()
-    for fd in (directory, *joins, *({birth.command.init} - {-1})):
-        os.close(fd)
-    identity = process.Identity.of(pid)
-    return Started(bundle, cgroup, pid, pidfd, ours, streams, identity, []), plan
+    return Conception(birth, cgroup, directories, directory, ours, streams)
 
 
 def _clone(birth: init.Birth, ours: socket.socket, directory: int) -> tuple[int, int]:

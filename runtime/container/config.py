@@ -6,6 +6,7 @@ it is looked up again later, except users, which only the container's own root f
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -186,6 +187,15 @@ class Bundle:
 _BLANK = Bundle(id="", directory="", run_directory="", lower=(), upper="", work="", args=(), cgroup="")
 _SEQUENCES = {"mounts": Mount, "files": BoundFile, "devices": Device, "rlimits": Rlimit}
 _NESTED: dict[str, Any] = {"namespaces": Namespaces, "limits": Limits, "log": Log, **_SEQUENCES}
+
+
+def asked(payload: bytes) -> tuple[Bundle, bytes]:
+    """A request to start a container, as JSON: its bundle, and the seccomp filter, b"" for none.
+
+    Raises KeyError, TypeError or ValueError.
+    """
+    request = json.loads(payload)
+    return Bundle.from_json(request["bundle"]), base64.b64decode(request["filter"])
 
 
 def _plain(value: Any) -> Any:

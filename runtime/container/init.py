@@ -1,7 +1,7 @@
 """The container's first process, from clone to execve: our code, in the container's namespaces.
 
-It waits at two points: for its id map before it acts as root, and at the start barrier after full
-set-up. If the monitor dies before the barrier opens, it exits: no code of the image has run.
+It waits at two points: for its id map, unless it has one, before it acts as root, and at the start barrier after
+full set-up. If the monitor dies before the barrier opens, it exits: no code of the image has run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Birth:
     stdio: tuple[int, int, int]
     joins: tuple[int, ...]  # version-1 `tasks` files
     prepared: dict[str, int]  # mounts made in joined namespaces, by target
-    networked: bool = False  # its network namespace is ready, and a socket in it handed out
+    ahead: bool = False  # its namespaces were made ahead: ids are mapped, and a socket in its network handed out
 
 
 class _Abandoned(Exception):
@@ -61,10 +61,11 @@ def main(birth: Birth) -> NoReturn:
 
 def _main(birth: Birth, doing: list[str | op.Operation]) -> None:
     bundle, sock = birth.bundle, birth.sock
-    if bundle.namespaces.private("net") and not birth.networked:
-        doing[0] = "open the network namespace"
-        offer_netlink(sock)
-    _expect(sock, link.MAPPED)
+    if not birth.ahead:
+        if bundle.namespaces.private("net"):
+            doing[0] = "open the network namespace"
+            offer_netlink(sock)
+        _expect(sock, link.MAPPED)
     doing[0] = "become the container's root"
     become_root()
     for fd in birth.joins:
@@ -85,11 +86,14 @@ def _main(birth: Birth, doing: list[str | op.Operation]) -> None:
     stdio = (terminal, terminal, terminal) if terminal >= 0 else birth.stdio
     launch.take_stdio(stdio, user, tty=bundle.tty)
     link.send(sock, link.READY)
-    _expect(sock, link.GO)
     doing[0] = "execute the command"
     if bundle.init and birth.command.init < 0:
+        _expect(sock, link.GO)
         reaper.fork_below()
-    launch.execute(birth.command, user)
+        launch.execute(birth.command, user)
+    launch.shed(birth.command, user)  # while it is handed over to the keeper
+    _expect(sock, link.GO)
+    launch.become(birth.command, user)
 
 
 def become_root() -> None:

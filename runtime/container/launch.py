@@ -15,8 +15,10 @@ import struct
 import sys
 import termios
 from dataclasses import dataclass
+from typing import NoReturn
 
 from runtime.container import defaults, users
+from runtime.container.config import Bundle
 from runtime.errors import CommandFailed, InvalidInput, KernelRefused, Unsupported
 from runtime.kernel import capability, seccomp
 from runtime.kernel.libc import call
@@ -41,6 +43,23 @@ class Command:
     apparmor: str
     tty: bool
     init: int = -1  # descriptor of a static init to run it under
+
+    @classmethod
+    def of(cls, bundle: Bundle, program: bytes, init: int) -> Command:
+        """The bundle's command; a privileged one has no filter and every capability."""
+        return cls(
+            args=bundle.args,
+            environment=bundle.environment,
+            cwd=bundle.cwd,
+            user=bundle.user,
+            group_add=bundle.group_add,
+            capabilities=bundle.capabilities,
+            no_new_privileges=bundle.no_new_privileges,
+            filter=program,
+            apparmor=bundle.apparmor,
+            tty=bundle.tty,
+            init=init,
+        )
 
 
 def forget_imports() -> None:
@@ -75,12 +94,17 @@ def take_stdio(fds: tuple[int, int, int], user: users.User, *, tty: bool) -> Non
             os.fchown(number, user.uid, 5 if tty else user.gid)
 
 
-def execute(command: Command, user: users.User) -> None:
+def execute(command: Command, user: users.User) -> NoReturn:
     """Give up what the command shall not have and become it. Raises CommandFailed or KernelRefused."""
+    shed(command, user)
+    become(command, user)
+
+
+def shed(command: Command, user: users.User) -> None:
+    """Give up all that can be given up before the last moment. Raises OSError, InvalidInput or Unsupported."""
     _join_keyring()
     os.chdir(command.cwd)
     keep = capability.mask(command.capabilities) & capability.all_known()
-    environment = _environment(command, user)
     if command.apparmor:
         _set_apparmor(command.apparmor)
     os.umask(0o022)
@@ -99,6 +123,11 @@ def execute(command: Command, user: users.User) -> None:
         capability.set(_SYS_ADMIN, _SYS_ADMIN | final)
     else:
         capability.set(final, final)
+
+
+def become(command: Command, user: users.User) -> NoReturn:
+    """Take on the filter and execute, after `shed`. Raises CommandFailed or KernelRefused."""
+    environment = _environment(command, user)
     call("close_range", 3, 0xFFFFFFFF, 4)  # CLOSE_RANGE_CLOEXEC
     if command.filter:
         seccomp.load(command.filter)
@@ -146,7 +175,7 @@ def _restore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _exec(command: Command, environment: dict[str, str]) -> None:
+def _exec(command: Command, environment: dict[str, str]) -> NoReturn:
     name = command.args[0]
     paths = [name] if "/" in name else [f"{d or '.'}/{name}" for d in environment["PATH"].split(":")]
     failure = OSError(errno.ENOENT, "not found")

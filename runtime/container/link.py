@@ -15,8 +15,8 @@ from runtime.errors import CorruptData, InvalidInput
 
 # child to starter, and to keeper
 NETLINK, TERMINAL, READY, FAILED = b"N", b"T", b"R", b"E"
-# to a waiting sandbox, and back
-BIRTH = b"B"
+# to a waiting sandbox: what was asked for; to it, and back: the birth of what was
+ASKED, BIRTH = b"Q", b"B"
 # starter to child, and keeper to child
 MAPPED, MOUNTS, GO = b"M", b"F", b"G"
 

@@ -3,20 +3,19 @@
 A network namespace alone takes the kernel longer than all of a container's mounts, and bringing its loopback up
 waits for whoever holds the routing lock. Here that is over before anybody asks. The waiting process is in new
 network, IPC and UTS namespaces, and in a user namespace that owns them if the last container had one; in no container's
-cgroup, and has seen nothing of any image. Told to, it clones the container's first process into the container's cgroup
-and ends. It ends too when its starter does.
+cgroup, and has seen nothing of any image. It is told what was asked for, so that it knows that by heart when the
+cgroup is there; then it clones the container's first process into it and ends. It ends too when its starter does.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
-from runtime.container import faults, init, link
-from runtime.container.config import Bundle
+from runtime.container import faults, init, launch, link, setup
+from runtime.container.config import Bundle, asked
 from runtime.kernel import namespace as ns
 from runtime.kernel import process
 
@@ -41,18 +40,24 @@ class Sandbox:
     sock: socket.socket
     netlink: int
 
-    def conceive(self, birth: init.Birth, cgroup: int) -> None:
-        """Have the first process cloned into the cgroup of that directory; `born` gives it."""
-        message = pickle.dumps((birth.bundle, birth.plan, birth.command), pickle.HIGHEST_PROTOCOL)
-        memory = os.memfd_create("birth", os.MFD_CLOEXEC)
+    def announce(self, request: bytes) -> None:
+        """Have it read what is asked for, as `config.asked` does, while others make what that needs."""
+        memory = os.memfd_create("request", os.MFD_CLOEXEC)
         try:
             with open(memory, "wb", closefd=False) as file:
-                file.write(message)
-            tini = [birth.command.init] if birth.command.init >= 0 else []
-            fds = [memory, cgroup, birth.sock.fileno(), *birth.stdio, *tini, *birth.joins]
-            link.send(self.sock, link.BIRTH, fds, len(tini))
+                file.write(request)
+            link.send(self.sock, link.ASKED, [memory])
         finally:
             os.close(memory)
+
+    def conceive(self, birth: init.Birth, cgroup: int, directories: dict[str, str]) -> None:
+        """Have the first process of what was announced cloned into the cgroup; `born` gives it.
+
+        `cgroup` is a descriptor of its version-2 directory, `directories` are all by controller.
+        """
+        tini = [birth.command.init] if birth.command.init >= 0 else []
+        fds = [cgroup, birth.sock.fileno(), *birth.stdio, *tini, *birth.joins]
+        link.send(self.sock, link.BIRTH, fds, [len(tini), directories])
 
     def born(self) -> tuple[int, int]:
         """(pid, pidfd) of the first process; the waiting one is gone or about to go. Raises its error."""
@@ -100,27 +105,36 @@ def _wait(sock: socket.socket, flags: int) -> NoReturn:
         os.closerange(4, 1 << 16)
         sock = socket.socket(fileno=line)
         init.offer_netlink(sock)
-        kind, fds, message = link.receive(sock)
-        if kind == link.BIRTH:
+        kind, fds, _ = link.receive(sock)
+        if kind == link.ASKED:
             try:
-                _give_birth(sock, fds, int(message), flags)
+                _give_birth(sock, *_read(fds[0]), flags)
             except BaseException as e:
                 link.send(sock, link.FAILED, message=faults.to_wire(e, "clone the first process"))
     finally:
         os._exit(0)
 
 
-def _give_birth(sock: socket.socket, fds: list[int], tinis: int, made: int) -> None:
-    memory, cgroup, line, stdin, stdout, stderr, *rest = fds
-    tini, joins = rest[:tinis], tuple(rest[tinis:])
+def _read(memory: int) -> tuple[Bundle, bytes]:
     with open(memory, "rb") as file:
         file.seek(0)
-        bundle, plan, command = pickle.load(file)  # of our starter's making, over a line nobody else holds
+        return asked(file.read())
+
+
+def _give_birth(sock: socket.socket, bundle: Bundle, program: bytes, made: int) -> None:
+    """Wait for the cgroup, then clone; nothing to do where the starter gave up."""
+    kind, fds, message = link.receive(sock)
+    if kind != link.BIRTH:
+        return
+    tinis, directories = message
+    cgroup, line, stdin, stdout, stderr, *rest = fds
+    tini, joins = rest[:tinis], tuple(rest[tinis:])
+    plan = setup.plan(bundle, directories)
+    command = launch.Command.of(bundle, program, tini[0] if tini else -1)
     pid, pidfd = process.clone3(plan.clone_flags & ~made | process.CLONE_PARENT, cgroup=cgroup)
     if pid == 0:
         sock.close()
         os.close(cgroup)
-        command = replace(command, init=tini[0] if tini else -1)
         to_starter, stdio = socket.socket(fileno=line), (stdin, stdout, stderr)
-        init.main(init.Birth(bundle, plan, command, to_starter, stdio, joins, {}, networked=True))
+        init.main(init.Birth(bundle, plan, command, to_starter, stdio, joins, {}, ahead=True))
     link.send(sock, link.BIRTH, [pidfd], pid)

@@ -38,7 +38,7 @@ from runtime.container import (
 from runtime.container import exec as execution
 from runtime.container.births import Births
 from runtime.container.children import out_of_reach
-from runtime.container.config import Bundle, ExecRequest
+from runtime.container.config import ExecRequest, asked
 from runtime.container.keeper import Keeper
 from runtime.container.remains import Clearer
 from runtime.container.sandbox import Sandbox
@@ -172,14 +172,15 @@ def _await_birth(listener: socket.socket, keeper: socket.socket, ahead: int) -> 
         return False
     with client:
         link.send(keeper, link.TAKEN)
-        _child(client, lambda request: _start(client, request, keeper, ready))
+        _child(client, lambda: _start(client, keeper, ready))
     return True
 
 
-def _start(client: socket.socket, request: dict[str, Any], keeper: socket.socket, ready: Sandbox | None) -> None:
-    if request["op"] != "start":
-        raise InvalidInput(f"cannot do {request['op']!r} here: this is for starts")
-    starter.run(client, Bundle.from_json(request["bundle"]), _filter(request), keeper, ready)
+def _start(client: socket.socket, keeper: socket.socket, ready: Sandbox | None) -> None:
+    request = wire.receive_text(client)
+    if ready:
+        ready.announce(request)
+    starter.run(client, *asked(request), keeper, ready)
 
 
 def _await_request(
@@ -192,7 +193,7 @@ def _await_request(
             os.write(working, b"1")
         os.close(alive)
         listener.close()
-        _child(client, lambda request: _serve(client, request, context))
+        _child(client, lambda: _serve(client, wire.receive_control(client), context))
 
 
 def _warm_up() -> None:
@@ -217,9 +218,9 @@ def _device_program() -> set[int]:
         return set()
 
 
-def _child(client: socket.socket, act: Callable[[dict[str, Any]], None]) -> None:
+def _child(client: socket.socket, act: Callable[[], None]) -> None:
     try:
-        act(wire.receive_control(client))
+        act()
     except wire.Closed:
         pass
     except BaseException as e:

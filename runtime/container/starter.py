@@ -1,9 +1,8 @@
 """From a bundle to a container's first process standing at its start barrier, then into the monitor's hands.
 
 Runs in a fork of the keeper that ends with the start: what it needs of memory the keeper need not have.
-The process is cloned first; while it makes its own file systems we prepare the mounts only the host's
-root can make, so both processors work. Whatever fails, the process is killed, the cgroup removed, and
-the failing step named.
+While it is cloned and makes its own file systems we prepare the mounts only the host's root can make, so both
+processors work. Whatever fails, the process is killed, the cgroup removed, and the failing step named.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from runtime.container import attach, charge, cloning, faults, intake, link, rlimits, runs, setup, warden, wire
 from runtime.container import sandbox as sandboxes
 from runtime.container.charge import Charge, Held
-from runtime.container.cloning import Started
+from runtime.container.cloning import Conception, Started
 from runtime.container.config import Bundle
 from runtime.container.sandbox import Sandbox
 from runtime.errors import KernelRefused, TrueupError
@@ -34,7 +33,7 @@ def run(
     client: socket.socket, bundle: Bundle, program: bytes, to_keeper: socket.socket, sandbox: Sandbox | None
 ) -> None:
     """Start a container for `client`, in the sandbox if it suits, and leave it to the keeper."""
-    started = listener = None
+    conceived = started = listener = None
     wanted = sandboxes.wanted(bundle)
     if sandbox and sandbox.flags != wanted:
         sandbox.close()
@@ -45,29 +44,49 @@ def run(
         lock = runs.lock(bundle.run_directory, _PREDECESSOR_PATIENCE)
         _forget_last_run(bundle)
         listener = attach.listen(attach.path(bundle.run_directory))  # before anybody knows of the container
-        if sandbox:
-            map_ids(sandbox.pid, bundle)
-        started, plan = cloning.clone(bundle, program, sandbox)
+        conceived = cloning.conceive(bundle, program)
+        started = _born_ahead(conceived, sandbox) if sandbox else conceived.born()
         wire.send(client, wire.control(pid=started.pid, start_time=started.identity.start_time))
         if sandbox:
             wire.send(client, wire.control(netlink=True), [sandbox.netlink])
             sandbox.close()
         failpoint.passing("start.cloned")
-        prepare(started, plan, mapped=sandbox is not None)
+        if not sandbox:
+            if bundle.namespaces.private("user"):
+                map_ids(started.pid, bundle)
+            link.send(started.sock, link.MAPPED)
+            started.root = _hand_mounts(conceived, user_namespace(started.pid, bundle))
+        started.notes += rlimits.set_rlimits(started.pid, bundle) + rlimits.set_oom_score(started.pid, bundle)
         failpoint.passing("start.prepared")
         await_ready(started, client, to_keeper)
         failpoint.passing("start.ready")
         answer = _hand_over(started, listener, lock, to_keeper)
     except Aborted:
-        _undo(bundle, started, listener)
+        _undo(bundle, conceived, started, listener)
         answer = {"aborted": True}
     except (TrueupError, OSError) as e:
-        _undo(bundle, started, listener)
+        _undo(bundle, conceived, started, listener)
         answer = {"error": faults.to_wire(e)}
     try:
         wire.send(client, wire.control(**answer))
     except wire.Closed:  # nobody wants to know: the container runs, or is undone
         pass
+
+
+def _born_ahead(conceived: Conception, sandbox: Sandbox) -> Started:
+    """Make its mounts while it is cloned: its user namespace is there already, and both processors work."""
+    bundle = conceived.birth.bundle
+    map_ids(sandbox.pid, bundle)
+    userns = user_namespace(sandbox.pid, bundle)  # while it is there: it ends with the birth
+    sandbox.conceive(conceived.birth, conceived.directory, conceived.directories)
+    try:
+        root = _hand_mounts(conceived, userns)
+    except BaseException:
+        conceived.born(sandbox).kill()
+        raise
+    started = conceived.born(sandbox)
+    started.root = root
+    return started
 
 
 def _hand_over(started: Started, listener: socket.socket, lock: int, to_keeper: socket.socket) -> dict[str, Any]:
@@ -91,14 +110,17 @@ def _hand_over(started: Started, listener: socket.socket, lock: int, to_keeper: 
     charge.send(to_keeper, mine, held, [started.sock.fileno(), listener.fileno()])
     kind, _, answer = link.receive(to_keeper)
     if kind != link.READY:
-        raise _failure(answer)
+        raise cloning.failure(answer)
     return {"running": True, "started_at": answer}
 
 
-def _undo(bundle: Bundle, started: Started | None, listener: socket.socket | None) -> None:
+def _undo(
+    bundle: Bundle, conceived: Conception | None, started: Started | None, listener: socket.socket | None
+) -> None:
     if started:
         started.kill()
-        started.cgroup.remove()
+    if conceived:
+        conceived.cgroup.remove()
     if listener:
         listener.close()
     for path in (runs.run_path(bundle.run_directory), attach.path(bundle.run_directory)):
@@ -118,17 +140,12 @@ def _forget_last_run(bundle: Bundle) -> None:
             pass
 
 
-def prepare(started: Started, plan: setup.Plan, *, mapped: bool = False) -> None:
-    """Give the process its id map unless it has one, limits and mounts."""
-    bundle = started.bundle
-    if bundle.namespaces.private("user") and not mapped:
-        map_ids(started.pid, bundle)
-    link.send(started.sock, link.MAPPED)
-    started.notes += rlimits.set_rlimits(started.pid, bundle) + rlimits.set_oom_score(started.pid, bundle)
-    fds = open_sources(plan, started.pid, bundle)
+def _hand_mounts(conceived: Conception, userns: int) -> int:
+    """Make the mounts the process waits for, or will, and hand them over; the root's descriptor. Closes `userns`."""
+    fds = open_sources(conceived.birth.plan, userns)
     try:
-        link.send(started.sock, link.MOUNTS, fds)
-        started.root = fds.pop(0)
+        link.send(conceived.ours, link.MOUNTS, fds)
+        return fds.pop(0)
     finally:
         for fd in fds:
             os.close(fd)
@@ -141,9 +158,13 @@ def map_ids(pid: int, bundle: Bundle) -> None:
             _write(f"/proc/{pid}/{name}", f"0 {bundle.userns_base} {bundle.userns_size}")
 
 
-def open_sources(plan: setup.Plan, pid: int, bundle: Bundle) -> list[int]:
-    """Make the mounts of a plan, owners mapped into the user namespace of `pid`. Errors name the mount."""
-    userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if bundle.userns_base else -1
+def user_namespace(pid: int, bundle: Bundle) -> int:
+    """A descriptor of that of a process, -1 if the bundle has none."""
+    return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if bundle.userns_base else -1
+
+
+def open_sources(plan: setup.Plan, userns: int) -> list[int]:
+    """Make the mounts of a plan, owners mapped into a user namespace, which is closed here. Errors name the mount."""
     fds: list[int] = []
     try:
         for source in plan.sources:
@@ -202,7 +223,7 @@ def _relay(started: Started, client: socket.socket) -> bool:
     elif kind == link.TERMINAL:
         started.stdio.stdin = started.stdio.stdout = fds[0]
     else:
-        raise _failure(message)
+        raise cloning.failure(message)
     return False
 
 
@@ -213,9 +234,3 @@ def _read_release(client: socket.socket) -> None:
         raise Aborted from e
     if "release" not in message:
         raise Aborted
-
-
-def _failure(message: Any) -> TrueupError:
-    if not message:
-        return KernelRefused("cannot start: the container's first process died during set-up")
-    return faults.from_wire(message)

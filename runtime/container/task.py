@@ -74,7 +74,7 @@ def _fork_beside(bundle: Bundle, ours: socket.socket, theirs: socket.socket) -> 
     try:
         starter.map_ids(pid, bundle)
         link.send(ours, link.MAPPED)
-        fds = starter.open_sources(plan, pid, bundle)
+        fds = starter.open_sources(plan, starter.user_namespace(pid, bundle))
         link.send(ours, link.MOUNTS, fds)
         for fd in fds:
             os.close(fd)

@@ -101,11 +101,16 @@ def receive(sock: socket.socket, *, fds: int = 0) -> tuple[int, bytes, list[int]
 
 def receive_control(sock: socket.socket) -> dict[str, Any]:
     """Receive one control frame. Raises Closed, also when it is anything else."""
+    message: dict[str, Any] = json.loads(receive_text(sock))
+    return message
+
+
+def receive_text(sock: socket.socket) -> bytes:
+    """Receive one control frame as the JSON text it is. Raises Closed, also when it is anything else."""
     kind, payload, _ = receive(sock)
     if kind != CONTROL:
         raise Closed("not a control frame")
-    message: dict[str, Any] = json.loads(payload)
-    return message
+    return payload
 
 
 class Parser:
