@@ -78,11 +78,9 @@ def send(sock: socket.socket, kind: bytes, fds: list[int] | None = None, message
 def receive(sock: socket.socket) -> tuple[bytes, list[int], Any]:
     """One message: (kind, descriptors, JSON value); kind b"" when the other end is closed. Raises CorruptData."""
     try:
-        data, fds, _, _ = socket.recv_fds(sock, LONGEST, _MOST_FDS)
+        data, fds, _, _ = socket.recv_fds(sock, LONGEST, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return b"", [], None
-    for fd in fds:
-        os.set_inheritable(fd, False)
     try:
         return data[:1], fds, json.loads(data[1:]) if len(data) > 1 else None
     except ValueError as e:

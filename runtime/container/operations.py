@@ -94,13 +94,16 @@ class NewFilesystem(Step):
     options: tuple[tuple[str, str | None], ...] = ()
     attributes: int = _SAFE
     follow: bool = False
+    directories: tuple[str, ...] = ()  # made in it
 
     def describe(self) -> str:
         return f"mount {self.fs} on {self.target}"
 
     def prepare(self, stage: Stage) -> None:
         if self.target not in stage.prepared:
-            stage.prepared[self.target] = m.new_mount(self.fs, dict(self.options), self.attributes)
+            made = stage.prepared[self.target] = m.new_mount(self.fs, dict(self.options), self.attributes)
+            for name in self.directories:
+                os.mkdir(name, 0o755, dir_fd=made)
 
     def apply(self, stage: Stage) -> None:
         target = target_of(stage.root, self.target, directory=True, follow=self.follow)

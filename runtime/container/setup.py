@@ -125,9 +125,11 @@ def _cgroups(bundle: Bundle, directories: dict[str, str], add: object, steps: li
     if set(directories) == {""}:
         add(src.CgroupView(directories[""], read_only), "/sys/fs/cgroup", follow=False)
         return
-    steps.append(op.NewFilesystem("tmpfs", "/sys/fs/cgroup", (("mode", "755"), ("size", "64k"))))
-    for controller, directory in sorted(directories.items()):
-        add(src.CgroupView(directory, read_only), f"/sys/fs/cgroup/{controller or 'unified'}", follow=False)
+    named = {controller or "unified": directory for controller, directory in sorted(directories.items())}
+    top = op.NewFilesystem("tmpfs", "/sys/fs/cgroup", (("mode", "755"), ("size", "64k")), directories=tuple(named))
+    steps.append(top)
+    for name, directory in named.items():
+        add(src.CgroupView(directory, read_only), f"/sys/fs/cgroup/{name}", follow=False)
     if read_only:
         steps.append(op.Seal("/sys/fs/cgroup"))
 
