@@ -119,9 +119,13 @@ class Book:
 
     def gateway_end(self, container: str, version: int, without: EndpointState | None = None) -> EndpointState | None:
         """The endpoint that has the default route of IPv4 or IPv6: highest `gw_priority`, then the
-        network's name."""
+        network's name; one whose network has lost its record comes last."""
         usable = [end for end in self.ends_of(container) if end.gateway_of(version) and end != without]
-        return min(usable, key=lambda e: (-e.gw_priority, self.specs[e.network].name), default=None)
+        return min(usable, key=lambda e: (-e.gw_priority, *self._rank(e.network)), default=None)
+
+    def _rank(self, network: str) -> tuple[bool, str]:
+        spec = self.specs.get(network)
+        return (spec is None, spec.name if spec else network)
 
     def gateways(self, container: str, without: EndpointState | None = None) -> tuple[str, ...]:
         """Where a container's default routes lead, one per address family it has."""
@@ -135,7 +139,8 @@ class Book:
     def with_host_address(self, container: str, requests: Sequence[PortRequest]) -> list[PortRequest]:
         """The requests, those without a host address bound to the one its network publishes on."""
         end = self.gateway_end(container, 4)
-        default = options.read(self.specs[end.network]).publish_address if end else ""
+        spec = self.specs.get(end.network) if end else None
+        default = options.read(spec).publish_address if spec else ""
         return [replace(r, host_ip=r.host_ip or default) for r in requests]
 
     def with_addresses(self, publish: Publish) -> Publish:

@@ -8,7 +8,7 @@ import pytest
 
 from runtime.errors import Conflict
 from runtime.network.book import Book
-from runtime.network.values import Desired, EndpointRequest, EndpointState, NetworkSpec, Pool
+from runtime.network.values import Desired, EndpointRequest, EndpointState, NetworkSpec, Pool, PortRequest
 
 NET = NetworkSpec(id="n" * 64, name="app", pools=(Pool(subnet="172.20.0.0/24", gateway="172.20.0.1"),))
 A = EndpointState(network=NET.id, container="a", interface="eth0", mac="", ipv4="172.20.0.5", gateway="172.20.0.1")
@@ -45,3 +45,13 @@ def test_ends_of_a_container_follow_its_leases() -> None:
     assert book.ends_of("a") == made[1:]
     again = book.lease(NET.id, "a", EndpointRequest(), 0)
     assert book.ends_of("a") == [made[1], again]
+
+
+def test_an_end_in_a_network_without_a_record_stands_back_and_breaks_nothing() -> None:
+    book = Book(lambda text: pytest.fail(text))
+    other = replace(NET, id="m" * 64, name="zz", pools=(Pool(subnet="172.21.0.0/24", gateway="172.21.0.1"),))
+    book.adopt(Desired(networks=(other,), endpoints=(A,)))
+    assert book.gateway_end("a", 4) == A
+    assert book.with_host_address("a", [PortRequest(container_port=80)]) == [PortRequest(container_port=80)]
+    known = book.lease(other.id, "a", EndpointRequest(), 1)
+    assert book.gateway_end("a", 4) == known
