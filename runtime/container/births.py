@@ -25,6 +25,7 @@ from runtime.container.monitor import Monitor
 from runtime.errors import CorruptData, KernelRefused
 from runtime.kernel import failpoint
 
+AT_ONCE = 24  # containers of one keeper: so many forks does its death cost, and so many share one processor
 _LONG = 0.03  # seconds after which a start is no reason for others to wait
 _RETRY = 1.0  # seconds after a fork failed, could not be told, or ended before it took a client
 
@@ -67,7 +68,10 @@ class Births:
 
     def full(self) -> bool:
         """Whether no other start can be taken on."""
-        return self._listener.fileno() < 0 or (not self._waits() and self._making() >= len(self._lines))
+        return self._listener.fileno() < 0 or (not self._waits() and self._room() <= 0)
+
+    def _room(self) -> int:
+        return min(len(self._lines), AT_ONCE - self._keeper.count()) - self._making()
 
     def over(self) -> bool:
         """Whether none is under way, and no other will be."""
@@ -77,11 +81,16 @@ class Births:
         """Take on no more; what is under way goes on."""
         self._listener.close()
         self._dismiss()
+        while len(self._lines) > self._making():
+            self._lines.pop().close()
 
     def _dismiss(self) -> None:
         """Let go of workers without a client; they end."""
         for worker in [worker for worker in self._workers.values() if not worker.taken_at]:
-            self._end_of(worker)
+            if link.waiting(worker.line):  # it may have one, and have said so
+                self._hear_safely(worker)
+            if not worker.taken_at:
+                self._end_of(worker)
 
     def fill(self) -> float | None:
         """Have a worker wait, if one should; seconds until to ask again, None is never."""

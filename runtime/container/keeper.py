@@ -49,9 +49,9 @@ class Keeper:
             self._lingering.discard(monitor)
             monitor.forget()
 
-    def empty(self) -> bool:
-        """Whether nobody has to be looked after."""
-        return not self._monitors
+    def count(self) -> int:
+        """How many are looked after."""
+        return len(self._monitors)
 
     def turn(self, seconds: float | None = None) -> None:
         """Wait for events, `seconds` at most, and act on them."""

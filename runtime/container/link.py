@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 from typing import Any
 
@@ -87,6 +88,13 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int], Any]:
         for fd in fds:
             os.close(fd)
         raise CorruptData(f"cannot read a message of {len(data)} bytes: it is not whole") from e
+
+
+def waiting(sock: socket.socket) -> bool:
+    """Whether there is a message, or the other end is closed."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def receive_fds(sock: socket.socket, kind: bytes, count: int) -> list[int] | None:

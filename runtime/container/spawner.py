@@ -126,7 +126,7 @@ class Context(NamedTuple):
 
 
 def _keep(listener: socket.socket, alive: int, full: int, lines: list[socket.socket]) -> None:
-    """A keeper: take on containers until there is no line left or no spawner, and look after them to their ends."""
+    """A keeper: take on containers until it is full or there is no spawner, and look after them to their ends."""
     process.set_name("trueup-keeper")
     rehearsal.monitor()
     keeper = Keeper(Clearer().clear)
@@ -141,9 +141,10 @@ def _keep(listener: socket.socket, alive: int, full: int, lines: list[socket.soc
     told = False
     while True:
         patience = births.fill()
-        if births.over() and keeper.empty():
+        if births.over() and not keeper.count():
             break
         if births.full() and not told:
+            births.stop()
             with contextlib.suppress(BrokenPipeError):  # there is no spawner
                 os.write(full, b"1")
             told = True

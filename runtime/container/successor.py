@@ -40,7 +40,7 @@ def succeed(mine: Charge, held: Held, line: socket.socket, status: int | None) -
     monitor.write_run_record(mine)
     failpoint.passing("successor.recorded")
     keeper.begin(heir)
-    while not keeper.empty():
+    while keeper.count():
         keeper.turn()
 
 

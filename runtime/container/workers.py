@@ -108,7 +108,7 @@ class Pool:
 class Keepers(Pool):
     """Keepers, of which some take on containers, whatever those do that are full."""
 
-    lines = 24
+    lines = 120  # more than containers at a time: of many that come and go, a few stay and shall not have each its own
 
     def short(self) -> bool:
         """Whether another should take on containers."""

@@ -64,6 +64,11 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def keepers_of(spawner: int) -> dict[int, Held]:
+    """What those hold that look after containers and have room for more."""
+    return {pid: held(pid) for pid in children(spawner) if procfs.stat(pid).comm == "trueup-keeper"}
+
+
 async def cycle(agent: NativeRuntime) -> None:
     """Everything that happens to a container in its life."""
     await come(agent)
@@ -83,7 +88,7 @@ def test_nothing_grows(host: Host) -> None:
             await cycle(agent)
         spawner = spawner_of(host)
         clean = host.look()
-        before = (held(os.getpid()), held(spawner))
+        before, keepers = (held(os.getpid()), held(spawner)), keepers_of(spawner)
         for _ in range(CYCLES):
             await cycle(agent)
         assert not (left := host.left(clean)), "\n".join(left)
@@ -96,6 +101,10 @@ def test_nothing_grows(host: Host) -> None:
             assert now.threads <= max(was.threads, 40), f"{who}: {was} → {now}"
             assert now.children <= was.children + 1, f"{who}: {was} → {now}"
             assert now.memory <= was.memory + MEMORY, f"{who}: {was} → {now}"
+        for pid, now in keepers_of(spawner).items():
+            was = keepers.get(pid, now)
+            assert now.descriptors <= was.descriptors, f"keeper: {was} → {now}"
+            assert now.memory <= was.memory + (1 << 20), f"keeper: {was} → {now}"
         assert agent.entries == {} and (await agent.snapshot()).volumes == ()
         assert await agent.resync() == []
 

@@ -13,16 +13,17 @@ import sys
 import time
 import traceback
 from asyncio.subprocess import PIPE
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
 from runtime.container import attach, wire
+from runtime.container.births import AT_ONCE
 from runtime.container.children import Reaped, forget
 from runtime.container.config import Log
 from runtime.container.events import Events
-from runtime.container.workers import Keepers
+from runtime.container.processes import Pending
 from runtime.errors import CommandFailed, InvalidInput
 from runtime.kernel import failpoint, procfs
 from tests.runtime.container.test_succession import COUNT, KERNEL_TELLS, cleared, counted, kill, monitor_of, succeeded
@@ -116,22 +117,37 @@ def test_containers_of_a_killed_keeper_get_monitors_of_their_own(world: World) -
 
 
 @pytest.mark.privileged
-def test_a_keeper_ends_with_the_last_of_its_share(world: World) -> None:
+def test_those_that_come_and_go_leave_a_keeper_room(world: World) -> None:
     async def test(w: World) -> None:
-        seen: Counter[int] = Counter()
+        keepers = set()
         for _ in range(15):
             bundles = [w.bundle("true") for _ in range(4)]
             for bundle, (found, _) in zip(
                 bundles, await asyncio.gather(*(w.run(bundle) for bundle in bundles)), strict=True
             ):
                 assert found.code == 0
-                seen[monitor_of(bundle).pid] += 1
-        assert max(seen.values()) == Keepers.lines
-        for pid, many in seen.items():
-            if many == Keepers.lines:
-                await settle(lambda pid=pid: ended(pid))  # type: ignore[misc]
-            else:
-                assert not ended(pid), "it has room"
+                keepers.add(monitor_of(bundle).pid)
+        assert len(keepers) <= 2 and not any(map(ended, keepers))
+
+    run(world, test)
+
+
+@pytest.mark.privileged
+def test_a_keeper_that_was_full_ends_with_the_last_it_has(world: World) -> None:
+    async def test(w: World) -> None:
+        kept: dict[int, list[Pending]] = defaultdict(list)
+        for _ in range(2 * AT_ONCE // 4 + 1):
+            bundles = [w.bundle("sleep", "1000") for _ in range(4)]
+            for bundle, pending in zip(bundles, await asyncio.gather(*map(w.start, bundles)), strict=True):
+                kept[monitor_of(bundle).pid].append(pending)
+        assert max(map(len, kept.values())) == AT_ONCE
+        for keeper, pendings in kept.items():
+            for pending in pendings:
+                assert not ended(keeper)
+                os.kill(pending.pid, signal.SIGKILL)
+            if len(pendings) == AT_ONCE:
+                await settle(lambda pid=keeper: ended(pid))  # type: ignore[misc]
+        assert not all(map(ended, kept)), "some have room"
 
     run(world, test)
 
