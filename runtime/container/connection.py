@@ -86,11 +86,12 @@ class Connection:
             if not ready.done():
                 ready.set_result(None)
 
-        loop.add_reader(self._sock, wake)
+        fd = self._sock.fileno()  # by number: asyncio would format the socket to see that it does not know it
+        loop.add_reader(fd, wake)
         try:
             await ready
         finally:
-            loop.remove_reader(self._sock)
+            loop.remove_reader(fd)
 
     def close(self) -> None:
         """Let go of it."""
