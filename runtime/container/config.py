@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from runtime.container import defaults
@@ -187,6 +187,7 @@ class Bundle:
 _BLANK = Bundle(id="", directory="", run_directory="", lower=(), upper="", work="", args=(), cgroup="")
 _SEQUENCES = {"mounts": Mount, "files": BoundFile, "devices": Device, "rlimits": Rlimit}
 _NESTED: dict[str, Any] = {"namespaces": Namespaces, "limits": Limits, "log": Log, **_SEQUENCES}
+_KINDS = tuple(_NESTED.values())
 
 
 def asked(payload: bytes) -> tuple[Bundle, bytes]:
@@ -201,7 +202,7 @@ def asked(payload: bytes) -> tuple[Bundle, bytes]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return {name: getattr(value, name) for name in value.__slots__} if isinstance(value, _KINDS) else value
 
 
 def _frozen(value: Any) -> Any:

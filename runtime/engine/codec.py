@@ -25,15 +25,17 @@ def to_json(value: Any) -> Any:
     kind: type = type(value)
     if kind in _PLAIN:
         return value
+    if kind is tuple or kind is list:
+        return [to_json(v) for v in value] if value else []
+    if kind is dict or isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()} if value else {}
     if (names := _names(kind)) is not None:
-        return {name: to_json(getattr(value, name)) for name in names}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(v) for v in value]
-    return value
+        tree = {}
+        for name in names:  # most fields are plain, and a record has some hundred: no call for those
+            found = getattr(value, name)
+            tree[name] = found if type(found) in _PLAIN else to_json(found)
+        return tree
+    return value.value if isinstance(value, Enum) else value
 
 
 def from_json(kind: type[T], tree: Any) -> T:
