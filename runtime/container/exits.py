@@ -18,6 +18,7 @@ from runtime.kernel.process import Identity
 __all__ = ["Exit", "Run", "find", "read_exit", "read_run", "run_path", "wait"]
 
 _MONITOR_PATIENCE = 30.0  # seconds a living monitor may take for its last words
+_PROMPT = 0.01  # seconds; who has paused for less does not ask yet whether there is a monitor: it writes at once
 _SUCCESSION = 5.0  # seconds for another to take the place of a dead one; a busy host takes its time
 _REAPING = 3.0  # seconds for an orphan to be reaped, before which the kernel does not tell
 
@@ -42,7 +43,7 @@ async def find(directory: str, run_directory: str, init: Identity, pidfd: int = 
     while now < deadline:
         # looked at before the record, so that a record written in between is not missed
         try:
-            alive = _has_monitor(run_directory, init)
+            alive = pause < _PROMPT or _has_monitor(run_directory, init)
             found = read_exit(directory, run_directory, init)
         except OSError:  # too many open files, a failing disk: not yet
             alive, found = True, None
