@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.container import files
 from runtime.errors import Unavailable
 from runtime.kernel import process
 from runtime.kernel.process import Identity
@@ -131,7 +132,6 @@ def unseal(data: bytes) -> dict[str, Any] | None:
 def _load(path: str) -> dict[str, Any] | None:
     """A whole record; None when there is none, or it is torn or spoilt."""
     try:
-        with open(path, "rb") as f:
-            return unseal(f.read())
+        return unseal(files.read(path))
     except FileNotFoundError:
         return None

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 from runtime.container import config as c
+from runtime.container.files import read, write_new
 from runtime.engine import bundle as b
 from runtime.engine import own_files
 from runtime.engine.entry import Entry
@@ -161,8 +162,7 @@ def _write_anew(path: str, data: bytes) -> None:
     """Not by rename over the old one: ext4 would write that out at once. Who still has the old one mounted keeps it."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    with open(path, "xb") as file:
-        file.write(data)
+    write_new(path, data)
 
 
 def _backed(name: str, backing: Backing) -> c.Mount:
@@ -187,7 +187,6 @@ def _backed(name: str, backing: Backing) -> c.Mount:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return read(path).decode(errors="replace")
     except OSError:
         return ""

@@ -19,8 +19,11 @@ def notifier(directory: str) -> int:
     try:
         control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            with open(f"{directory}/cgroup.event_control", "w") as register:
-                register.write(f"{event} {control}")
+            register = os.open(f"{directory}/cgroup.event_control", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(register, f"{event} {control}".encode())
+            finally:
+                os.close(register)
         finally:
             os.close(control)
     except OSError:
