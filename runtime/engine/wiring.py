@@ -153,9 +153,8 @@ class Wiring:
         return tuple(await self.networks.choose_ports(record.id, ports, share=share, instead_of=instead_of))
 
     async def attach(self, endpoints: tuple[EndpointState, ...], netlink: socket.socket, pid: int) -> None:
-        """Make its links inside the namespace of `pid`; with no endpoints only `lo` comes up."""
+        """Make its links inside the namespace of `pid`, where `lo` is up already."""
         if not endpoints:
-            await self.networks.loopback(netlink)
             return
         netns = _open_namespace(pid)
         try:

@@ -189,12 +189,6 @@ def settle(inside: Netlink, end: EndpointState, gateways: tuple[str, ...]) -> No
     inside.transact([*messages, *map(link.default_route, gateways)])
 
 
-def loopback(inside: Netlink) -> None:
-    """Bring up `lo` in a namespace that gets nothing else."""
-    with inside:
-        inside.transact([link.loopback()])
-
-
 def reroute(inside: Netlink, gateways: tuple[str, ...]) -> None:
     """Let the default routes lead by `gateways`; a family that has none there loses its route."""
     with inside:

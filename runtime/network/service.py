@@ -246,10 +246,6 @@ class Networks:
         await self._run(self._guard.unpin, endpoint, self._rules)
         await self._run(host.reroute, Netlink(netlink.dup()), self._book.gateways(endpoint.container, endpoint))
 
-    async def loopback(self, netlink: socket.socket) -> None:
-        """Bring up `lo` in a namespace that gets nothing else (mode none)."""
-        await self._run(host.loopback, Netlink(netlink.dup()))
-
     # ------------------------------------------------------------ ports and names
 
     async def choose_ports(
