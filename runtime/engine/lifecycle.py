@@ -245,7 +245,9 @@ class Lifecycle:
         left = ""
         try:
             await self.wiring.release(entry.record, run)
-            await asyncio.to_thread(self.cgroup(entry).remove)
+            cgroup = self.cgroup(entry)
+            if not cgroup.remove_empty():  # it nearly always is, and a thread costs more than that
+                await asyncio.to_thread(cgroup.remove)
         except (TrueupError, OSError) as e:
             left = str(in_words(e, "cannot take everything away"))
         with contextlib.suppress(OSError):  # of no use any more, whoever finds it

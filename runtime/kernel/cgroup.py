@@ -78,8 +78,12 @@ class Cgroup:
 
     def directories(self) -> dict[str, str]:
         """Existing directories by controller; "" is version 2's."""
-        found = {name: f"{mount}/{self.path.strip('/')}" for name, mount in self.layout.v1.items()}
-        return {name: d for name, d in {"": self.directory, **found}.items() if os.path.isdir(d)}
+        return {name: d for name, d in self._places().items() if os.path.isdir(d)}
+
+    def _places(self) -> dict[str, str]:
+        """Where it may have a directory, by controller."""
+        path = self.path.strip("/")
+        return {"": self.directory, **{name: f"{mount}/{path}" for name, mount in self.layout.v1.items()}}
 
     # ------------------------------------------------------------ life
 
@@ -180,8 +184,13 @@ class Cgroup:
             time.sleep(pause)
             pause = min(pause * 2, 0.1)
 
+    def remove_empty(self) -> bool:
+        """Remove the group where nothing is in it, without waiting; whether it is gone everywhere."""
+        gone = [_rmdir(directory) for directory in self._places().values()]  # all, whatever the first says
+        return all(gone)
+
     def _remove_once(self) -> bool:
-        gone = [_remove_tree(directory) for directory in self.directories().values()]  # all, whatever the first says
+        gone = [_remove_tree(directory) for directory in self._places().values()]
         return all(gone)
 
     def exists(self) -> bool:
@@ -312,5 +321,5 @@ def _rmdir(directory: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        return False
+        return not os.path.isdir(directory)  # where a hierarchy is read-only, that is said of what is not there as well
     return True
