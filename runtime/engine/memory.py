@@ -103,7 +103,7 @@ class MemoryRuntime(MemoryStreams):
         self._name_is_free(config.name)
         for endpoint in config.networking.endpoints:
             self._network(endpoint.network)
-        resolved = resolve(config, image)
+        resolved = resolve(config, image.config)
         identity = sha256(f"{config.name}{next(self._pids)}{self.clock()}".encode()).hexdigest()
         container = Container(
             id=identity,
@@ -252,7 +252,7 @@ class MemoryRuntime(MemoryStreams):
         config = replace(config, networking=replace(config.networking, exposed=exposed))
         if ports is not None:
             config = replace(config, networking=replace(config.networking, ports=ports))
-        fresh = resolve(config, self._image(container.image_id))
+        fresh = resolve(config, self._image(container.image_id).config)
         updated = replace(container, config=config, healthcheck=fresh.healthcheck, stop_signal=fresh.stop_signal)
         if donor:
             giver = self._container(donor)

@@ -7,9 +7,9 @@ caller could: no restarts, no retries. `open` is recovery, and the only way in.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
-import shutil
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -35,6 +35,7 @@ from runtime.engine.record import Record
 from runtime.engine.resolve import Resolved, anonymous_volumes, resolve
 from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound, Unavailable
 from runtime.kernel.cgroup import Cgroup
+from runtime.kernel.trees import remove_tree
 
 
 class NativeRuntime(NativeNetworks):
@@ -126,7 +127,7 @@ class NativeRuntime(NativeNetworks):
                 hint="remove or rename that container",
             )
         stored = self.images.get(config.image_id or config.image)
-        resolved = resolve(config, self._image(stored))
+        resolved = resolve(config, views.image_config(stored.config))
         record = self._record(config, stored.id, stored.diff_ids, resolved)
         b.validate(record)
         for endpoint in self.wiring.requests(record):
@@ -176,8 +177,8 @@ class NativeRuntime(NativeNetworks):
         directory = self.layout.container(record.id)
         upper = f"{directory}/upper"
         try:
-            os.makedirs(f"{directory}/work", exist_ok=True)
-            os.makedirs(upper, exist_ok=True)
+            for path in (directory, f"{directory}/work", upper):
+                os.mkdir(path)
             like = os.stat(self.layers.store.lowerdirs(record.layers)[0])
             os.chown(upper, record.userns_base + like.st_uid, record.userns_base + like.st_gid)
             os.chmod(upper, stat.S_IMODE(like.st_mode))
@@ -268,8 +269,7 @@ class NativeRuntime(NativeNetworks):
     async def _discard(self, entry: Entry, volumes: bool) -> None:
         record = entry.record
         entry.removing = True
-        await asyncio.to_thread(self.store.remove, record.id)
-        await asyncio.to_thread(shutil.rmtree, self.layout.run_container(record.id), True)
+        await asyncio.to_thread(self._delete, record.id)
         del self.entries[record.id]
         self.hub.publish("container", "destroy", record.id, entry.attributes())
         entry.ended.set()
@@ -279,6 +279,11 @@ class NativeRuntime(NativeNetworks):
                 await self.remove_volume(name)
             except (Conflict, NotFound):
                 continue
+
+    def _delete(self, id: str) -> None:
+        self.store.remove(id)
+        with contextlib.suppress(OSError):
+            remove_tree(self.layout.run_container(id))
 
     async def rename(self, ref: str, name: str) -> None:
         """Another name, also for who resolves it."""

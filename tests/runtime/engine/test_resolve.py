@@ -8,7 +8,6 @@ from runtime.engine.model import (
     ContainerConfig,
     Device,
     Healthcheck,
-    Image,
     ImageConfig,
     Mount,
     NetworkingConfig,
@@ -18,18 +17,14 @@ from runtime.engine.resolve import anonymous_volumes, resolve
 from runtime.engine.userns import FIRST_ID, RANGE, allocate, reason_without
 from runtime.errors import InvalidInput
 
-IMAGE = Image(
-    id="sha256:1",
-    manifest_digest="sha256:2",
-    config=ImageConfig(
-        entrypoint=("/entry",),
-        command=("serve",),
-        environment=("PATH=/bin", "A=image"),
-        working_dir="/srv",
-        user="app",
-        volumes=("/data", "/cache/"),
-        healthcheck=Healthcheck(test=("CMD", "check")),
-    ),
+IMAGE = ImageConfig(
+    entrypoint=("/entry",),
+    command=("serve",),
+    environment=("PATH=/bin", "A=image"),
+    working_dir="/srv",
+    user="app",
+    volumes=("/data", "/cache/"),
+    healthcheck=Healthcheck(test=("CMD", "check")),
 )
 
 
