@@ -36,6 +36,7 @@ class LayerStore:
         self._final = os.path.join(root, "sha256")
         self._tmp = os.path.join(root, "tmp")
         self._rubbish: deque[str] = deque()
+        self._sizes: dict[str, int] = {}  # of layers that are there: every look at the images asks for all of them
 
     def recover(self) -> None:
         """Make the directories, make rubbish of what a crash left. Call once, under the data root's lock."""
@@ -86,11 +87,13 @@ class LayerStore:
 
     def size(self, diff_id: str) -> int:
         """Bytes of file content in a layer, as counted when it was unpacked."""
-        try:
-            with open(os.path.join(self._final, _hex(diff_id), "layer.json"), "rb") as file:
-                return int(json.load(file)["size"])
-        except (FileNotFoundError, ValueError):
-            return 0  # a power cut took it; it is only for show
+        if diff_id not in self._sizes:
+            try:
+                with open(os.path.join(self._final, _hex(diff_id), "layer.json"), "rb") as file:
+                    self._sizes[diff_id] = int(json.load(file)["size"])
+            except (FileNotFoundError, ValueError):
+                return 0  # a power cut took it; it is only for show
+        return self._sizes[diff_id]
 
     def diff_ids(self) -> tuple[str, ...]:
         """All layers there are."""
@@ -130,6 +133,8 @@ class LayerStore:
             os.rename(os.path.join(self._final, _hex(diff_id)), grave)
         except FileNotFoundError:
             return 0
+        finally:
+            self._sizes.pop(diff_id, None)
         self._rubbish.append(grave)
         return size
 
