@@ -1,7 +1,7 @@
 """Who asks: the user and the program at the other end of an API connection, for causes and the journal.
 
 A unix socket's kernel knows its peer (man 7 unix, SO_PEERCRED); over tcp only the address is known. Looked up when
-it is needed, which is seldom, while the connection waits for its answer.
+it is needed, which is seldom, while the connection waits for its answer; once for a connection.
 """
 
 from __future__ import annotations
@@ -11,15 +11,24 @@ import socket
 import struct
 from asyncio.trsock import TransportSocket
 from contextvars import ContextVar
+from dataclasses import dataclass
 
-_PEER: ContextVar[TransportSocket | None] = ContextVar("peer", default=None)
 _CREDENTIALS = struct.Struct("3i")
 _UNSET = str(2**32 - 1)
 
 
+@dataclass(slots=True)
+class _Peer:
+    socket: TransportSocket
+    name: str = ""  # when it was asked for
+
+
+_PEER: ContextVar[_Peer | None] = ContextVar("peer", default=None)
+
+
 def remember(peer: TransportSocket) -> None:
     """From now on, requests of this task come from `peer`."""
-    _PEER.set(peer)
+    _PEER.set(_Peer(peer))
 
 
 def caller() -> str:
@@ -27,6 +36,11 @@ def caller() -> str:
     peer = _PEER.get()
     if peer is None:
         return "api"
+    peer.name = peer.name or _name_of(peer.socket)
+    return peer.name
+
+
+def _name_of(peer: TransportSocket) -> str:
     try:
         if peer.family != socket.AF_UNIX:
             return f"api from {peer.getpeername()[0]}"
@@ -35,11 +49,11 @@ def caller() -> str:
         return "api"
     program = _read(f"/proc/{pid}/comm")
     login = _read(f"/proc/{pid}/loginuid")  # who logged in, whatever sudo made of them since
-    user = _name(int(login) if login.isdigit() and login != _UNSET else uid)
+    user = _user(int(login) if login.isdigit() and login != _UNSET else uid)
     return f"{user} with {program}" if program else user
 
 
-def _name(uid: int) -> str:
+def _user(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
