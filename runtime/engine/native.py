@@ -177,7 +177,8 @@ class NativeRuntime(NativeNetworks):
         directory = self.layout.container(record.id)
         upper = f"{directory}/upper"
         try:
-            for path in (directory, f"{directory}/work", upper):
+            os.makedirs(directory)
+            for path in (f"{directory}/work", upper):
                 os.mkdir(path)
             like = os.stat(self.layers.store.lowerdirs(record.layers)[0])
             os.chown(upper, record.userns_base + like.st_uid, record.userns_base + like.st_gid)
