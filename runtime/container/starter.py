@@ -1,12 +1,14 @@
 """From a bundle to a container's first process standing at its start barrier, then into the monitor's hands.
 
-Runs in a fork of the keeper that ends with the start: what it needs of memory the keeper need not have.
+Runs in a fork of the keeper, which makes one container after the other: what it needs of memory the keeper need not
+have. What a start leaves open, `spawner` closes by number.
 While it is cloned and makes its own file systems we prepare the mounts only the host's root can make, so both
 processors work. Whatever fails, the process is killed, the cgroup removed, and the failing step named.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -45,7 +47,11 @@ def run(
         _forget_last_run(bundle)
         listener = attach.listen(attach.path(bundle.run_directory))  # before anybody knows of the container
         conceived = cloning.conceive(bundle, program)
-        started = _born_ahead(conceived, sandbox) if sandbox else conceived.born()
+        if sandbox:
+            started, fds = _born_ahead(conceived, sandbox)
+            _hand_mounts(started, fds)
+        else:
+            started = conceived.born()
         wire.send(client, wire.control(pid=started.pid, start_time=started.identity.start_time))
         if sandbox:
             wire.send(client, wire.control(netlink=True), [sandbox.netlink])
@@ -55,8 +61,8 @@ def run(
             if bundle.namespaces.private("user"):
                 map_ids(started.pid, bundle)
             link.send(started.sock, link.MAPPED)
-            started.root = _hand_mounts(conceived, user_namespace(started.pid, bundle))
-        started.notes += rlimits.set_rlimits(started.pid, bundle) + rlimits.set_oom_score(started.pid, bundle)
+            fds = open_sources(conceived.birth.plan, user_namespace(started.pid, bundle))
+            _hand_mounts(started, fds)
         failpoint.passing("start.prepared")
         await_ready(started, client, to_keeper)
         failpoint.passing("start.ready")
@@ -64,7 +70,7 @@ def run(
     except Aborted:
         _undo(bundle, conceived, started, listener)
         answer = {"aborted": True}
-    except (TrueupError, OSError) as e:
+    except Exception as e:
         _undo(bundle, conceived, started, listener)
         answer = {"error": faults.to_wire(e)}
     try:
@@ -73,20 +79,18 @@ def run(
         pass
 
 
-def _born_ahead(conceived: Conception, sandbox: Sandbox) -> Started:
+def _born_ahead(conceived: Conception, sandbox: Sandbox) -> tuple[Started, list[int]]:
     """Make its mounts while it is cloned: its user namespace is there already, and both processors work."""
     bundle = conceived.birth.bundle
     map_ids(sandbox.pid, bundle)
     userns = user_namespace(sandbox.pid, bundle)  # while it is there: it ends with the birth
     sandbox.conceive(conceived.birth, conceived.directory, conceived.directories)
     try:
-        root = _hand_mounts(conceived, userns)
+        fds = open_sources(conceived.birth.plan, userns)
     except BaseException:
         conceived.born(sandbox).kill()
         raise
-    started = conceived.born(sandbox)
-    started.root = root
-    return started
+    return conceived.born(sandbox), fds
 
 
 def _hand_over(started: Started, listener: socket.socket, lock: int, to_keeper: socket.socket) -> dict[str, Any]:
@@ -119,8 +123,6 @@ def _undo(
 ) -> None:
     if started:
         started.kill()
-    if conceived:
-        conceived.cgroup.remove()
     if listener:
         listener.close()
     for path in (runs.run_path(bundle.run_directory), attach.path(bundle.run_directory)):
@@ -128,6 +130,9 @@ def _undo(
             os.unlink(path)
         except FileNotFoundError:
             pass
+    if conceived:
+        with contextlib.suppress(TrueupError):  # whoever asked for the start tries again, and tells
+            conceived.cgroup.remove()
 
 
 def _forget_last_run(bundle: Bundle) -> None:
@@ -140,12 +145,14 @@ def _forget_last_run(bundle: Bundle) -> None:
             pass
 
 
-def _hand_mounts(conceived: Conception, userns: int) -> int:
-    """Make the mounts the process waits for, or will, and hand them over; the root's descriptor. Closes `userns`."""
-    fds = open_sources(conceived.birth.plan, userns)
+def _hand_mounts(started: Started, fds: list[int]) -> None:
+    """Give the process its limits, while its user is still root, and the mounts that it waits for."""
+    bundle = started.bundle
     try:
-        link.send(conceived.ours, link.MOUNTS, fds)
-        return fds.pop(0)
+        failpoint.passing("start.born")
+        started.notes += rlimits.set_rlimits(started.pid, bundle) + rlimits.set_oom_score(started.pid, bundle)
+        link.send(started.sock, link.MOUNTS, fds)
+        started.root = fds.pop(0)
     finally:
         for fd in fds:
             os.close(fd)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.container import runs
+from runtime.container.config import Rlimit
 from runtime.errors import TrueupError
 from runtime.kernel import failpoint, process
 from runtime.kernel.cgroup import Cgroup
@@ -49,7 +50,23 @@ def test_one_acts_and_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
                 failpoint.passing("y")
 
 
-BEFORE = ("start.cgroup", "start.cloned", "start.prepared", "start.ready", "monitor.charged", "monitor.recorded")
+STARTER = ("start.born", "start.cloned", "start.prepared", "start.ready")
+BEFORE = ("start.cgroup", *STARTER, "monitor.charged", "monitor.recorded")
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("point", STARTER)
+def test_a_slow_starter_still_limits_a_user_without_rights(
+    world: World, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Who has no CAP_SYS_RESOURCE limits no process of another user: it must be done before it becomes one."""
+    monkeypatch.setenv(failpoint.VARIABLE, f"{point}=sleep:0.3")
+
+    async def test(w: World) -> None:
+        limits = (Rlimit(name="core", soft=7 << 10, hard=7 << 10),)
+        assert await w.sh("ulimit -c; id -u", user="1000:1000", rlimits=limits) == "14\n1000"
+
+    run(world, test)
 
 
 @pytest.mark.privileged
