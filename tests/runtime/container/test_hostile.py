@@ -65,7 +65,9 @@ def loader(layer: Path) -> Path:
         pytest.skip("this interpreter is static: nothing of an image is loaded into it")
     target = layer / wanted.lstrip("/")
     target.parent.mkdir(parents=True)
-    return programs.build(HERE / "loader.c", target, "-static-pie", "-nostdlib", "-ffreestanding", "-fno-stack-protector")
+    return programs.build(
+        HERE / "loader.c", target, "-static-pie", "-nostdlib", "-ffreestanding", "-fno-stack-protector"
+    )
 
 
 @MODES

@@ -62,7 +62,7 @@ end, inside, published = time.monotonic() + float(sys.argv[3]), [], []
 while time.monotonic() < end:
     for found, host, port in ((inside, sys.argv[1], 80), (published, sys.argv[2], 8080)):
         try:
-            with socket.create_connection((host, port), 0.2) as s:
+            with socket.create_connection((host, port), float(sys.argv[4])) as s:
                 found.append(s.recv(100).decode())
         except OSError:
             found.append("")
@@ -73,7 +73,9 @@ print(json.dumps([inside, published]))
 def knock(outside: Box, address: str) -> subprocess.Popen[str]:
     """Ask for the container itself and for its published port, over and over for four seconds."""
     argv = ["nsenter", f"--net=/proc/{outside.pid}/ns/net", sys.executable, "-I", "-S", "-c", _KNOCK]
-    return subprocess.Popen([*argv, address, "10.9.0.1", str(4 * SLOW)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*argv, address, "10.9.0.1", str(4 * SLOW), str(min(0.2 * SLOW, 1.0))], stdout=subprocess.PIPE, text=True
+    )
 
 
 @isolated
