@@ -7,6 +7,7 @@ keeps a second copy of the reading ends: should the client die, it drains them, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -35,16 +36,15 @@ def run(client: socket.socket, request: ExecRequest, program: bytes) -> None:
         return
     handed = [fd for fd in (ours.stdin, ours.stdout, ours.stderr) if fd >= 0]
     handed = list(dict.fromkeys(handed))
-    try:
+    with contextlib.suppress(wire.Closed):  # it runs on, as when its client goes later
         wire.send(client, wire.control(pid=pid, stdin=ours.stdin >= 0, tty=request.tty), handed)
-        if ours.stdin >= 0 and not request.tty:
-            os.close(ours.stdin)
-            ours.stdin = -1
-        _wait(client, pidfd, ours)
-        code = process.exit_code(os.waitpid(pid, 0)[1])
+    if ours.stdin >= 0 and not request.tty:
+        os.close(ours.stdin)
+        ours.stdin = -1
+    _wait(client, pidfd, ours)
+    code = process.exit_code(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(wire.Closed):
         wire.send(client, wire.control(exit=code))
-    except wire.Closed:
-        pass
 
 
 def _start(request: ExecRequest, program: bytes) -> tuple[int, int, stdio.Stdio]:

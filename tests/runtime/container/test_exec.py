@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from runtime.container import wire
 from runtime.container.config import ExecRequest, Rlimit
 from runtime.errors import CommandFailed, Conflict
 from runtime.kernel import cgroup, procfs
@@ -143,6 +145,23 @@ def test_it_runs_on_when_the_client_goes(world: World) -> None:
         process._connection.close()
         await process.stdio.close()
         await settle(lambda: os.path.exists(f"{bundle.upper}/finished"))
+
+    run(world, test)
+
+
+def test_it_runs_on_when_the_client_goes_before_the_answer(world: World) -> None:
+    script = "yes | head -c 300000 && echo $? > /done"  # head dies of a pipe that nobody empties
+
+    async def test(w: World) -> None:
+        bundle = w.bundle("sleep", "60")
+        pending = await w.start(bundle)
+        request = ExecRequest(
+            bundle=bundle, pid=pending.pid, start_time=pending.start_time, args=("sh", "-c", script)
+        ).to_json()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{w.run_dir}/spawner.sock")
+            wire.send(client, wire.control(op="exec", exec=request, filter=""))
+        await settle(lambda: Path(bundle.upper, "done").exists())
 
     run(world, test)
 
