@@ -76,14 +76,15 @@ def _device_rule(device: Device) -> str:
     return f"{kind} {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} {device.permissions}"
 
 
-def _open_tini() -> int:
-    """A static init of the host through a read-only mount, so that the container cannot write to it; or -1."""
+def _find_init() -> launch.Init:
+    """A static init of the host through a read-only mount, so that the container cannot write to it; or NO_INIT."""
     for path in TINI:
         if os.path.exists(path):
-            mount = m.open_tree(m.AT_FDCWD, path)
+            directory, name = os.path.split(os.path.realpath(path))
+            mount = m.open_tree(m.AT_FDCWD, directory)
             m.mount_setattr(mount, set=m.MOUNT_ATTR_RDONLY)
-            return mount
-    return -1
+            return launch.Init(mount, name)
+    return launch.NO_INIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Conception:
         pid, pidfd = sandbox.born() if sandbox else _clone(birth, self.ours, self.directory)
         birth.sock.close()
         self.streams.close_theirs()
-        for fd in (self.directory, *birth.joins, *({birth.command.init} - {-1})):
+        for fd in (self.directory, *birth.joins, *({birth.command.init.directory} - {-1})):
             os.close(fd)
         try:
             identity = process.Identity.of(pid)
@@ -145,7 +146,7 @@ def conceive(bundle: Bundle, program: bytes) -> Conception:
             owner=bundle.userns_base,
         )
         directory, joins = cgroup.open_join(directories)
-        command = launch.Command.of(bundle, program, _open_tini() if bundle.init else -1)
+        command = launch.Command.of(bundle, program, _find_init() if bundle.init else launch.NO_INIT)
         birth = init.Birth(bundle, plan, command, theirs, streams.theirs, tuple(joins), {})
         if not bundle.privileged:
             rules = device_rules(bundle)

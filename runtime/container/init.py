@@ -87,7 +87,7 @@ def _main(birth: Birth, doing: list[str | op.Operation]) -> None:
     launch.take_stdio(stdio, user, tty=bundle.tty)
     link.send(sock, link.READY)
     doing[0] = "execute the command"
-    if bundle.init and birth.command.init < 0:
+    if bundle.init and not birth.command.init.name:
         _expect(sock, link.GO)
         reaper.fork_below()
         launch.execute(birth.command, user)

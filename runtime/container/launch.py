@@ -15,7 +15,7 @@ import struct
 import sys
 import termios
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from runtime.container import defaults, users
 from runtime.container.config import Bundle
@@ -26,6 +26,21 @@ from runtime.kernel.process import PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, prctl
 
 _SYS_ADMIN = capability.mask(["SYS_ADMIN"])
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+
+
+class Init(NamedTuple):
+    """A static init to run the command under: a descriptor of its directory, through a mount of ours, and its name."""
+
+    directory: int
+    name: str
+
+    @property
+    def path(self) -> str:
+        """To execute; the process is called after its last part."""
+        return f"/proc/self/fd/{self.directory}/{self.name}"
+
+
+NO_INIT = Init(-1, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +57,10 @@ class Command:
     filter: bytes  # BPF, b"" for none
     apparmor: str
     tty: bool
-    init: int = -1  # descriptor of a static init to run it under
+    init: Init = NO_INIT
 
     @classmethod
-    def of(cls, bundle: Bundle, program: bytes, init: int) -> Command:
+    def of(cls, bundle: Bundle, program: bytes, init: Init) -> Command:
         """The bundle's command; a privileged one has no filter and every capability."""
         return cls(
             args=bundle.args,
@@ -181,10 +196,9 @@ def _exec(command: Command, environment: dict[str, str]) -> NoReturn:
     failure = OSError(errno.ENOENT, "not found")
     for path in paths:
         try:
-            if command.init >= 0:
+            if command.init.name:
                 os.stat(path)  # tini reports nothing we could tell apart
-                os.set_inheritable(command.init, False)
-                os.execve(f"/proc/self/fd/{command.init}", ("/sbin/docker-init", "--", *command.args), environment)
+                os.execve(command.init.path, ("/sbin/docker-init", "--", *command.args), environment)
             os.execve(path, command.args, environment)
         except (FileNotFoundError, NotADirectoryError) as e:
             failure = failure if failure.errno == errno.EACCES else e

@@ -55,9 +55,9 @@ class Sandbox:
 
         `cgroup` is a descriptor of its version-2 directory, `directories` are all by controller.
         """
-        tini = [birth.command.init] if birth.command.init >= 0 else []
-        fds = [cgroup, birth.sock.fileno(), *birth.stdio, *tini, *birth.joins]
-        link.send(self.sock, link.BIRTH, fds, [len(tini), directories])
+        directory, name = birth.command.init
+        fds = [cgroup, birth.sock.fileno(), *birth.stdio, *([directory] if name else []), *birth.joins]
+        link.send(self.sock, link.BIRTH, fds, [name, directories])
 
     def born(self) -> tuple[int, int]:
         """(pid, pidfd) of the first process; the waiting one is gone or about to go. Raises its error."""
@@ -126,15 +126,15 @@ def _give_birth(sock: socket.socket, bundle: Bundle, program: bytes, made: int) 
     kind, fds, message = link.receive(sock)
     if kind != link.BIRTH:
         return
-    tinis, directories = message
+    name, directories = message
     cgroup, line, stdin, stdout, stderr, *rest = fds
-    tini, joins = rest[:tinis], tuple(rest[tinis:])
+    found = launch.Init(rest.pop(0), name) if name else launch.NO_INIT
     plan = setup.plan(bundle, directories)
-    command = launch.Command.of(bundle, program, tini[0] if tini else -1)
+    command = launch.Command.of(bundle, program, found)
     pid, pidfd = process.clone3(plan.clone_flags & ~made | process.CLONE_PARENT, cgroup=cgroup)
     if pid == 0:
         sock.close()
         os.close(cgroup)
         to_starter, stdio = socket.socket(fileno=line), (stdin, stdout, stderr)
-        init.main(init.Birth(bundle, plan, command, to_starter, stdio, joins, {}, ahead=True))
+        init.main(init.Birth(bundle, plan, command, to_starter, stdio, tuple(rest), {}, ahead=True))
     link.send(sock, link.BIRTH, [pidfd], pid)
