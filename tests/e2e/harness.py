@@ -95,10 +95,10 @@ class AgentUnderTest:
 
     def api(self, path: str, method: str = "GET", body: object = None) -> Any:
         """One request on the socket: its JSON (or text); None when nobody answered or it failed."""
-        connection = HTTPConnection("localhost", timeout=20)
+        connection = HTTPConnection("localhost")
         try:
             connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.settimeout(20)
+            connection.sock.settimeout(20 * leaks.SLOW)
             connection.sock.connect(str(self.socket))
             text = None if body is None else json.dumps(body)
             connection.request(method, path, text, {"Content-Type": "application/json"})

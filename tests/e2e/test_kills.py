@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.privileged, pytest.mark.timeout(240)]
 
 ROUNDS = 10
 ENDING = 2  # containers that end in each round, in the middle of it
-COUNT = "i=0; while :; do i=$((i+1)); echo $i; [ $((i % {})) -ne 0 ] || sleep 0.05; done"
+COUNT = f"i=0; while :; do i=$((i+1)); echo $i; [ $((i % {{}})) -ne 0 ] || sleep {0.05 * leaks.SLOW}; done"
 SCRIPTS = {
     "quick": COUNT.format(1000),  # lines between two pauses
     "steady": COUNT.format(10),
