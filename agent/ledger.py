@@ -171,7 +171,7 @@ class Ledger:
             self._keep(name, replace(self.attempts[name], next_at=0.0))
 
     def intend(self, container_id: str, state: str, by: str) -> None:
-        """Somebody stops or starts a container on purpose."""
+        """Somebody stops or starts a container on purpose; of one that is nobody's spec, earlier ends are forgiven then."""
         self.stop_ends.pop(container_id, None)
         if state == "stopped":
             until = self._clock() + self._stop_expiry if self._stop_expiry else 0.0
@@ -179,8 +179,11 @@ class Ledger:
             if until:
                 self.stop_ends[container_id] = until
             self._journal.remember("stopped", container_id, {"by": by, "until": until})
-        elif self.stopped.pop(container_id, None) is not None:
+            return
+        if self.stopped.pop(container_id, None) is not None:
             self._journal.forget("stopped", container_id)
+        if before := self.attempts.get(attempt_key(container_id, "")):
+            self._keep(attempt_key(container_id, ""), Attempt(seen_exit=before.seen_exit))
 
     def expire_stops(self) -> list[str]:
         """Forget stops on purpose whose time is over; the ids of what they were of."""

@@ -10,7 +10,7 @@ from agent import labels
 from agent.facts import Facts
 from agent.observe import Observed
 from agent.planned import Plan
-from agent.restart import revival
+from agent.restart import counting_restarts, revival
 from agent.steps import StartContainer
 from runtime.engine.model import State
 
@@ -22,7 +22,7 @@ def add_restarts(plan: Plan, observed: Observed, facts: Facts) -> Plan:
     for container in observed.foreign:
         if container.state is not State.EXITED or container.config.restart.name == "no":
             continue
-        attempt = facts.replica_attempt(container.id, 0, "")
+        attempt = counting_restarts(container, facts.attempt(container.id, ""))
         found = revival(container, attempt, now=facts.now, stopped_by=facts.stopped.get(container.id, ""))
         if found.act == "later":
             due.append(found.due)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from agent.facts import Attempt
@@ -33,6 +33,12 @@ def revival(
     if not reason:
         return Revival(act="leave", reason=_left(container))
     return _when(attempt, now, reason)
+
+
+def counting_restarts(container: Container, attempt: Attempt) -> Attempt:
+    """The tries at a container that is nobody's spec: dockerd holds `on-failure:N` against its restarts since somebody
+    started it, however long each run was."""
+    return replace(attempt, failures=container.restart_count + 1)
 
 
 def ended(end: Exit | None) -> str:

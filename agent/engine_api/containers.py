@@ -117,7 +117,7 @@ class Containers:
             return not_modified()
         if container.state is State.PAUSED:
             raise Conflict("cannot start a paused container, try unpause instead")
-        self._intend(container, "running")
+        await self._anew(container)
         try:
             await self._engine.runtime.start(container.id)
         except TrueupError as e:
@@ -151,7 +151,7 @@ class Containers:
                 timeout=_grace(request),
                 signal=signal_name(request.query.get("signal", "")) or None,
             )
-        self._intend(container, "running")
+        await self._anew(container)
         await self._engine.runtime.start(container.id)
         self._tell(container, "restart")
         return no_content()
@@ -257,6 +257,12 @@ class Containers:
         return ok({"ContainersDeleted": gone or None, "SpaceReclaimed": reclaimed})
 
     # ------------------------------------------------------------ inside
+
+    async def _anew(self, container: Container) -> None:
+        """Somebody starts it: its restart policy counts from here."""
+        self._intend(container, "running")
+        if container.restart_count:
+            await self._engine.runtime.note_restart(container.id, 0)
 
     def _intend(self, container: Container, state: Any) -> None:
         self._engine.control.intend(container.id, state, by=caller())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from agent.control import Control
 from agent.engine_api.hub import Hub
 from agent.facts import Attempt
-from agent.restart import revival
+from agent.restart import counting_restarts, revival
 from runtime.engine.model import Container, Image, Network, Snapshot, State, Volume
 from runtime.engine.protocol import Runtime
 from runtime.errors import InvalidInput, NotFound
@@ -45,11 +45,8 @@ class Engine:
         """Docker calls a container that ended and will be started again "restarting"."""
         if container.state is not State.EXITED or container.config.restart.name == "no":
             return container
-        policy = container.config.restart
-        if policy.max_retries and container.restart_count >= policy.max_retries:
-            return container
-        stopped = self.control.stopped_by(container.id)
-        next_step = revival(container, Attempt(), now=0.0, stopped_by=stopped)
+        tries = counting_restarts(container, Attempt())
+        next_step = revival(container, tries, now=0.0, stopped_by=self.control.stopped_by(container.id))
         return container if next_step.act == "leave" else replace(container, state=State.RESTARTING)
 
     async def image(self, ref: str) -> Image:

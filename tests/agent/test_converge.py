@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from runtime.engine.memory import MemoryRuntime
+from runtime.engine.model import ContainerConfig, RestartPolicy
 from runtime.errors import Conflict, NotFound
 from tests.agent.jump import clock, play
 from tests.agent.world import world
@@ -285,8 +286,6 @@ def test_a_stop_by_hand_is_respected_until_start(tmp_path: Path) -> None:
 
 def test_containers_of_others_are_never_touched_but_restarted_by_their_policy(tmp_path: Path) -> None:
     async def story() -> None:
-        from runtime.engine.model import ContainerConfig, RestartPolicy
-
         async with world(tmp_path) as w:
             w.runtime.add_image("busybox")
             labels = {"com.docker.compose.project": "app", "com.docker.compose.service": "old"}
@@ -304,6 +303,44 @@ def test_containers_of_others_are_never_touched_but_restarted_by_their_policy(tm
             assert "kept" in w.running()
             assert "mine" not in w.running()
             assert w.containers()["kept"].restart_count == 1
+
+    play(story())
+
+
+def test_retries_of_a_container_of_others_are_counted(tmp_path: Path) -> None:
+    """`docker run --restart on-failure:2`, whatever the length of its runs, across agents, until somebody starts it."""
+
+    async def story() -> None:
+        runtime = MemoryRuntime(clock=clock)
+        runtime.add_image("busybox")
+        await runtime.open()
+        policies = {"twice": ("on-failure", 2), "ever": ("on-failure", 0), "up": ("unless-stopped", 0)}
+        for name, (policy, retries) in policies.items():
+            restart = RestartPolicy(name=policy, max_retries=retries)  # type: ignore[arg-type]
+            await runtime.create(ContainerConfig(name=name, image="busybox", restart=restart))
+            await runtime.start(name)
+        for restarts in (1, 2):
+            async with world(tmp_path, runtime) as w:
+                await asyncio.sleep(30 * restarts)
+                for name in policies:
+                    runtime.finish(name, 4)
+                await asyncio.sleep(2)
+                assert w.running() == set(policies)
+                assert {c.restart_count for c in w.containers().values()} == {restarts}
+        async with world(tmp_path, runtime) as w:
+            for name in policies:
+                runtime.finish(name, 4)
+            await asyncio.sleep(300)
+            assert w.running() == {"ever", "up"}
+            w.agent.intend(w.containers()["twice"].id, "running", by="docker API")
+            await runtime.note_restart("twice", 0)
+            await runtime.start("twice")
+            runtime.finish("twice", 4)
+            await asyncio.sleep(1)
+            assert "twice" in w.running()
+            runtime.finish("ever", 0)
+            await asyncio.sleep(300)
+            assert w.running() == {"twice", "up"}
 
     play(story())
 

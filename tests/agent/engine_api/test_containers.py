@@ -102,6 +102,23 @@ def test_restarting_is_told_and_refuses_removal(served: Served) -> None:
     assert served.get(f"/containers/{id}/json")["State"]["Status"] == "exited"
 
 
+def test_retries_that_are_used_up_are_told_and_start_anew_with_a_start(served: Served) -> None:
+    policy = {"Name": "on-failure", "MaximumRetryCount": 1}
+    id = served.create("once", Cmd=["false"], HostConfig={"RestartPolicy": policy}, start=True)
+
+    def told() -> tuple[str, int]:
+        tree = served.get(f"/containers/{id}/json")
+        return tree["State"]["Status"], tree["RestartCount"]
+
+    assert told() == ("restarting", 0)
+    served.call(served.runtime.note_restart(id, 1))
+    assert told() == ("exited", 1)
+    for again in ("start", "restart"):
+        served.call(served.runtime.note_restart(id, 1))
+        served.post(f"/containers/{id}/{again}")
+        assert told() == ("restarting", 0)
+
+
 def test_filters(served: Served) -> None:
     served.create("web", Labels={"tier": "front", "v": "1"}, Cmd=["sleep", "9999"], start=True)
     served.create("db", Labels={"tier": "back"}, HostConfig={"Binds": ["data:/data"]})
