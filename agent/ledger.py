@@ -171,7 +171,7 @@ class Ledger:
             self._keep(name, replace(self.attempts[name], next_at=0.0))
 
     def intend(self, container_id: str, state: str, by: str) -> None:
-        """Somebody stops or starts a container on purpose; of one that is nobody's spec, earlier ends are forgiven then."""
+        """Somebody stops or starts a container on purpose; a start forgives the ends of one that is nobody's spec."""
         self.stop_ends.pop(container_id, None)
         if state == "stopped":
             until = self._clock() + self._stop_expiry if self._stop_expiry else 0.0

@@ -60,6 +60,7 @@ CAPABILITIES = frozenset(
     }
 )
 SIGNALS = frozenset(name.removeprefix("SIG") for name in signal.Signals.__members__) | {"RTMIN", "RTMAX"}
+_REALTIME = signal.SIGRTMAX - signal.SIGRTMIN
 LIMITS = frozenset(
     {
         "as",
@@ -91,10 +92,10 @@ def _capability(value: str) -> str:
 
 
 def _signal(value: str) -> str:
-    if value.isdigit() and 1 <= int(value[:3]) <= 64:
-        return value
     name = value.upper().removeprefix("SIG")
-    if re.sub(r"[+-]\d{1,2}$", "", name) not in SIGNALS:
+    number = int(value) if re.fullmatch(r"[0-9]{1,2}", value) else 0
+    offset = re.fullmatch(r"RT(?:MIN\+|MAX-)([0-9]{1,2})", name)
+    if not (1 <= number <= 64 or name in SIGNALS or (offset and int(offset[1]) <= _REALTIME)):
         hint = did_you_mean("SIG" + name, ["SIG" + known for known in SIGNALS])
         raise ValueError("the kernel has no such signal" + (f"; {hint}" if hint else ""))
     return value

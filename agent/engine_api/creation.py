@@ -16,7 +16,8 @@ from agent.engine_api.mounts_body import read_mount
 from agent.engine_api.names import random_name
 from agent.engine_api.router import Route
 from agent.engine_api.volumes import check_driver, made_as
-from runtime.engine.model import ContainerConfig, Mount, Snapshot, VolumeConfig
+from runtime.engine import signals
+from runtime.engine.model import ContainerConfig, Image, Mount, Snapshot, VolumeConfig
 from runtime.errors import Conflict, InvalidInput, NotFound
 
 
@@ -57,7 +58,7 @@ class Creation:
             config = await self._with_volumes(config, host)
             config = await self._linked(await self._named(_with_network_names(config, world)), host)
             container = await self._engine.runtime.create(config)
-        return ok({"Id": container.id, "Warnings": policy.warnings(host)}, status=201)
+        return ok({"Id": container.id, "Warnings": [*policy.warnings(host), *_of_image(body, image)]}, status=201)
 
     async def _named(self, config: ContainerConfig) -> ContainerConfig:
         """A container in another's network goes by the other's name, as its /etc/hosts says."""
@@ -132,6 +133,14 @@ def _with_network_names(config: ContainerConfig, world: Snapshot) -> ContainerCo
         replace(e, network=find_network(world.networks, e.network).name) for e in config.networking.endpoints
     )
     return replace(config, networking=replace(config.networking, endpoints=endpoints))
+
+
+def _of_image(body: CreateBody, image: Image) -> list[str]:
+    """What of the image is not used, as it cannot be."""
+    signal = image.config.stop_signal
+    if body.StopSignal or not signal or signals.known(signal):
+        return []
+    return [f"the image's stop signal is none: invalid signal: {signal}; {signals.DEFAULT} is used"]
 
 
 def name_is_free(name: str, world: Snapshot) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.engine_api.networking_body import normal_port
+from runtime.engine import signals
 from runtime.engine.model import Healthcheck, ImageConfig
 from runtime.errors import InvalidInput
 
@@ -45,6 +46,8 @@ def _apply(config: ImageConfig, line: str) -> ImageConfig:
             base = "" if rest.startswith("/") else config.working_dir.rstrip("/") + "/"
             return replace(config, working_dir=base + rest)
         case "STOPSIGNAL":
+            if not signals.known(rest):
+                raise InvalidInput(f"invalid signal: {rest}")
             return replace(config, stop_signal=rest)
         case "ONBUILD":
             return replace(config, on_build=(*config.on_build, rest))

@@ -27,7 +27,7 @@ from runtime.engine.layout import Layout
 from runtime.engine.model import Exit
 from runtime.engine.oom import OomWatch
 from runtime.engine.record import Run
-from runtime.engine.signals import number_of
+from runtime.engine.signals import DEFAULT, known, number_of
 from runtime.engine.wiring import Wiring, binding
 from runtime.engine.witnesses import identity
 from runtime.errors import Conflict, TrueupError, Unavailable, in_words
@@ -261,7 +261,7 @@ class Lifecycle:
         if entry.running:
             config = entry.record.config
             seconds = grace if grace is not None else config.stop_timeout if config.stop_timeout is not None else GRACE
-            self.signal(entry, name or entry.record.stop_signal)
+            self.signal(entry, name or _usable(entry.record.stop_signal))
             self.freezer.thaw(entry)
             try:
                 await asyncio.wait_for(entry.ended.wait(), None if seconds < 0 else seconds)
@@ -318,3 +318,8 @@ class Lifecycle:
         self.oom.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
+
+
+def _usable(stop_signal: str) -> str:
+    """A record of an earlier version may name a signal that is none: that must not keep its container alive."""
+    return stop_signal if known(stop_signal) else DEFAULT

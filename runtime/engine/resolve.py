@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from runtime.engine import signals
 from runtime.engine.model import ContainerConfig, Healthcheck, ImageConfig, Mount
 from runtime.errors import InvalidInput
 
@@ -36,16 +37,24 @@ def volume_name() -> str:
 
 
 def resolve(config: ContainerConfig, image: ImageConfig, name: Callable[[], str] = volume_name) -> Resolved:
-    """Complete `config` by `image`. Raises InvalidInput when there is no command at all."""
+    """Complete `config` by `image`. Raises InvalidInput when there is no command at all, or no such stop signal."""
     return Resolved(
         args=_args(config, image),
         environment=_environment(config, image),
         working_dir=config.working_dir or image.working_dir or "/",
         user=config.user if config.user is not None else image.user,
-        stop_signal=config.stop_signal or image.stop_signal or "SIGTERM",
+        stop_signal=_stop_signal(config, image),
         healthcheck=_healthcheck(config, image),
         mounts=_mounts(config, image, name),
     )
+
+
+def _stop_signal(config: ContainerConfig, image: ImageConfig) -> str:
+    """An image's own that is none is left out: nobody who runs it can mend it, and it has to be stoppable."""
+    if config.stop_signal and not signals.known(config.stop_signal):
+        raise InvalidInput(f"cannot create container {config.name}: invalid signal: {config.stop_signal}")
+    given = image.stop_signal if signals.known(image.stop_signal) else ""
+    return config.stop_signal or given or signals.DEFAULT
 
 
 def _args(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:

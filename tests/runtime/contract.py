@@ -7,6 +7,7 @@ runtime already has. Commands are kept to what the in-memory runtime can play: t
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -104,6 +105,13 @@ class RuntimeContract:
         assert seen.state is State.EXITED
         assert seen.exit == end
         assert await runtime.stop("a") == end
+
+    @pytest.mark.anyio
+    async def test_a_stop_signal_that_is_none_is_refused(self, runtime: Runtime, image: str) -> None:
+        for wrong in ("FOO", "0", "65", "RTMIN+31", "TERM+1"):
+            with pytest.raises(InvalidInput, match=re.escape(f"invalid signal: {wrong}")):
+                await runtime.create(config("a", image, stop_signal=wrong))
+        await runtime.create(config("a", image, stop_signal="rtmin+3"))
 
     @pytest.mark.anyio
     @pytest.mark.parametrize("code", [0, 3])

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import specs
 from specs.source import is_spec_name, normalise
@@ -202,6 +203,17 @@ def test_limits_read_the_same_however_they_are_written(tmp_path: Path) -> None:
     for service in project.services.values():
         limits = (service.memory_limit, service.cpu_limit, service.process_limit, service.memory_reservation)
         assert limits == (64 * 2**20, 0.5, 9, 2**20)
+
+
+@pytest.mark.parametrize("signal", ["FOO", "0", "65", "001999", "RTMIN+31", "RTMIN-1", "TERM+1", "²"])
+def test_a_stop_signal_that_is_none_is_refused(signal: str) -> None:
+    with pytest.raises(ValidationError, match="the kernel has no such signal"):
+        specs.Service.model_validate({"name": "a", "image": "i", "stop_signal": signal})
+
+
+@pytest.mark.parametrize("signal", ["term", "SIGRTMIN+3", "RTMAX-1", "9", "64"])
+def test_a_stop_signal_has_many_names(signal: str) -> None:
+    assert specs.Service.model_validate({"name": "a", "image": "i", "stop_signal": signal}).stop_signal == signal
 
 
 def test_policies_have_one_reading() -> None:

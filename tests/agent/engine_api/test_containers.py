@@ -119,6 +119,17 @@ def test_retries_that_are_used_up_are_told_and_start_anew_with_a_start(served: S
         assert told() == ("restarting", 0)
 
 
+def test_an_images_stop_signal_that_is_none(served: Served) -> None:
+    served.call(served.runtime.pull("alpine"))
+    served.runtime.add_image("odd", stop_signal="FOO")
+    made = served.post("/containers/create", {"Image": "odd"})
+    assert made["Warnings"] == ["the image's stop signal is none: invalid signal: FOO; SIGTERM is used"]
+    served.post(f"/containers/{made['Id']}/start")
+    served.post(f"/containers/{made['Id']}/stop")
+    refused = served.request("POST", "/containers/create", {"Image": "alpine", "StopSignal": "FOO"})
+    assert (refused.status, "invalid signal: FOO" in refused.message) == (400, True)
+
+
 def test_filters(served: Served) -> None:
     served.create("web", Labels={"tier": "front", "v": "1"}, Cmd=["sleep", "9999"], start=True)
     served.create("db", Labels={"tier": "back"}, HostConfig={"Binds": ["data:/data"]})

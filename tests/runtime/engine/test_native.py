@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ async def inside(runtime: NativeRuntime, name: str, *command: str) -> str:
         text += piece[1]
     await process.wait()
     return text.decode()
+
+
+async def test_a_record_with_a_stop_signal_that_is_none_keeps_nothing_alive(runtime: NativeRuntime) -> None:
+    await runtime.create(config("a"))
+    await runtime.start("a")
+    entry = runtime.find("a")
+    entry.record = replace(entry.record, stop_signal="FOO")
+    assert (await runtime.stop("a", timeout=0.2)).code in (137, 143)
 
 
 async def test_links_rules_and_bridges_that_others_take_away_come_back(runtime: NativeRuntime) -> None:

@@ -28,6 +28,12 @@ IMAGE = ImageConfig(
 )
 
 
+def test_an_images_stop_signal_that_is_none_is_left_out() -> None:
+    for given, used in (("FOO", "SIGTERM"), ("", "SIGTERM"), ("SIGRTMAX-1", "SIGRTMAX-1"), ("9", "9")):
+        assert resolve(config(command=("x",)), ImageConfig(stop_signal=given)).stop_signal == used
+    assert resolve(config(command=("x",), stop_signal="INT"), ImageConfig(stop_signal="FOO")).stop_signal == "INT"
+
+
 def config(**changes: object) -> ContainerConfig:
     return ContainerConfig(name="c", image="i", **changes)  # type: ignore[arg-type]
 
