@@ -17,6 +17,7 @@ RULES: tuple[Callable[[Check], None], ...] = (
     check_service.keys,
     check_service.images,
     check_network.networks,
+    check_network.host_names,
     check_network.addresses,
     check_service.volumes,
     check_service.file_objects,

@@ -7,6 +7,8 @@ import ipaddress
 from specs.checker import Check, items
 from specs.document import Node
 
+_JOINED = ("hostname", "dns", "extra_hosts", "links", "mac_address", "expose")  # all of these are the other's
+_OF_HOST = ("links", "mac_address")
 _DRIVERS = ("bridge", "macvlan", "ipvlan", "host", "none", "null")
 
 
@@ -35,10 +37,28 @@ def _network_mode(check: Check, name: str, service: Node, mode: Node) -> None:
     elif not (kind == "container" and target) and mode.text not in ("bridge", "host", "none"):
         hint = "known are bridge, host, none, service:NAME and container:NAME; put other networks under `networks`"
         check.problems.add(mode.at, f"cannot use {mode.text!r} as network_mode", hint)
+    for key in _JOINED if kind in ("service", "container") else _OF_HOST if kind == "host" else ():
+        _unused(check, service, key, f"network_mode {mode.text}")
     ports = service.get("ports")
     if ports is not None and ports.items and mode.text != "bridge":
         hint = "with host the program's own ports are the host's" if mode.text == "host" else "publish them there"
         check.problems.add(ports.at, f"cannot publish ports with network_mode {mode.text}", f"remove `ports`; {hint}")
+
+
+def _unused(check: Check, service: Node, key: str, beside: str) -> None:
+    """Complain of what would be ignored."""
+    node = service.get(key)
+    if node is not None and node.value:
+        owner = "the host's" if beside.endswith("host") else "that of the one whose network it shares"
+        check.problems.add(node.at, f"cannot use {key} with {beside}: it is {owner}", f"remove `{key}`")
+
+
+def host_names(check: Check) -> None:
+    """A service that has the host's name has no other."""
+    for _, service in check.active():
+        uts = service.get("uts")
+        if uts is not None and uts.text == "host":
+            _unused(check, service, "hostname", "uts: host")
 
 
 def addresses(check: Check) -> None:

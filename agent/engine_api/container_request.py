@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.engine_api.conflicts import check_conflicts
 from agent.engine_api.container_body import CreateBody, HealthConfig, HostBody
 from agent.engine_api.limits_body import limits_of, restart_of
 from agent.engine_api.mounts_body import mounts_of
@@ -51,6 +52,7 @@ def container_config(
     """What to ask of the runtime. `inherited` are the mounts of VolumesFrom. Raises InvalidInput, Unsupported."""
     host = body.HostConfig or HostBody()
     _refuse(host)
+    check_conflicts(body, host)
     command, entrypoint = _command(body, image)
     return ContainerConfig(
         name=name,

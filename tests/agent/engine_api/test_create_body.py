@@ -75,6 +75,8 @@ RICH: dict[str, Any] = {
     },
 }
 
+JOINED = {"NetworkMode": "container:other"}
+
 
 def config(body: dict[str, Any], **more: Any) -> ContainerConfig:
     options: dict[str, Any] = {"name": "web", "image": IMAGE, "platform": "", "inherited": (), "strict": False}
@@ -191,6 +193,20 @@ def test_network_modes(mode: str, expected: str) -> None:
             "write an address, not a name",
         ),
         ({"HostConfig": {"PortBindings": {"http": []}}}, "invalid port specification"),
+        ({"Hostname": "x", "HostConfig": {"UTSMode": "host"}}, "conflicting options: hostname and the UTS mode"),
+        ({"Hostname": "x", "HostConfig": JOINED}, "conflicting options: hostname and the network mode"),
+        (
+            {"HostConfig": {**JOINED, "PortBindings": {"80/tcp": [{"HostPort": "80"}]}}},
+            "conflicting options: port publishing and the container type network mode",
+        ),
+        ({"HostConfig": {**JOINED, "PublishAllPorts": True}}, "conflicting options: port publishing"),
+        ({"ExposedPorts": {"80/tcp": {}}, "HostConfig": JOINED}, "conflicting options: port exposing"),
+        ({"HostConfig": {**JOINED, "Links": ["a:b"]}}, "container type networking can't be used with links"),
+        ({"HostConfig": {"NetworkMode": "host", "Links": ["a:b"]}}, "host type networking can't be used with links"),
+        ({"HostConfig": {**JOINED, "Dns": ["1.1.1.1"]}}, "conflicting options: dns and the network mode"),
+        ({"HostConfig": {**JOINED, "ExtraHosts": ["a:1.1.1.1"]}}, "custom host-to-IP mapping and the network mode"),
+        ({"MacAddress": "02:00:00:00:00:01", "HostConfig": JOINED}, "mac-address and the network mode"),
+        ({"HostConfig": {"NetworkMode": "container:"}}, "invalid container format"),
         ({"HostConfig": {"OomScoreAdj": 2000}}, "range for oom score adj is"),
         ({"HostConfig": {"DeviceRequests": [{"Capabilities": [["gpu"]]}]}}, "could not select device driver"),
     ],
@@ -199,6 +215,14 @@ def test_refusals_in_dockers_words(body: dict[str, Any], words: str) -> None:
     with pytest.raises(TrueupError) as refused:
         config(body)
     assert words in str(refused.value)
+
+
+def test_what_clients_send_by_default_conflicts_with_nothing() -> None:
+    empty = {"Dns": [], "ExtraHosts": [], "Links": None, "PortBindings": {}, "PublishAllPorts": False}
+    made = config({"Hostname": "", "MacAddress": "", "ExposedPorts": {}, "HostConfig": {**JOINED, **empty}})
+    assert made.networking.mode == "container:other"
+    named = config({"Hostname": "x", "HostConfig": {"NetworkMode": "host", "Dns": ["1.1.1.1"]}})
+    assert (named.hostname, named.networking.dns) == ("x", ("1.1.1.1",))
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a", "a/b", "a b", "../x", "é" * 3])
