@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import model_validator
+
 from specs.file_object import FileReference
 from specs.types import EMPTY, Boolean, Bytes, Integer, Labels, Model, StringMap
 
@@ -13,6 +15,14 @@ class Ulimit(Model):
 
     soft: Integer
     hard: Integer
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Ulimit:
+        if min(self.soft, self.hard) < -1:
+            raise ValueError("-1 is no limit, and nothing is less")
+        if self.hard != -1 and (self.soft == -1 or self.soft > self.hard):
+            raise ValueError("the soft limit is above the hard one")
+        return self
 
 
 class Build(Model):

@@ -15,6 +15,8 @@ from specs.problem import Problems
 
 RULES: tuple[Callable[[Check], None], ...] = (
     check_service.keys,
+    check_service.texts,
+    check_service.variables,
     check_service.images,
     check_network.networks,
     check_network.host_names,

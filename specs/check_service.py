@@ -24,6 +24,30 @@ def keys(check: Check) -> None:
                 check.problems.add(node.key_at(key), message, "letters, digits, and . _ -")
 
 
+def variables(check: Check) -> None:
+    """Environment variables have names."""
+    for _, service in check.active():
+        given = service.get("environment")
+        if given is not None and "" in given.map:
+            message = "cannot use an environment variable without a name"
+            check.problems.add(given.keys.get("", given.at), message, "write NAME=value")
+
+
+def texts(check: Check) -> None:
+    """Variables of the agent's environment may hold any bytes; a document is text."""
+    left = [check.tree]
+    while left:
+        node = left.pop()
+        left += [*node.map.values(), *node.items]
+        if any(map(_broken, (node.text, *node.map))):
+            message = "cannot use a text with bytes that are not UTF-8"
+            check.problems.add(node.at, message, "a variable of the environment has them")
+
+
+def _broken(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def images(check: Check) -> None:
     """A service has something to run."""
     for name, service in check.active():

@@ -60,6 +60,7 @@ CAPABILITIES = frozenset(
     }
 )
 SIGNALS = frozenset(name.removeprefix("SIG") for name in signal.Signals.__members__) | {"RTMIN", "RTMAX"}
+_UTS_NAME = 64
 _REALTIME = signal.SIGRTMAX - signal.SIGRTMIN
 LIMITS = frozenset(
     {
@@ -101,6 +102,12 @@ def _signal(value: str) -> str:
     return value
 
 
+def _uts_name(value: str) -> str:
+    if len(value.encode(errors="replace")) > _UTS_NAME:
+        raise ValueError(f"the kernel's names of hosts and domains have {_UTS_NAME} bytes at most")
+    return value
+
+
 def _limit(value: str) -> str:
     if value not in LIMITS:
         raise ValueError(f"the kernel has no such limit; known are {', '.join(sorted(LIMITS))}")
@@ -109,4 +116,5 @@ def _limit(value: str) -> str:
 
 Capability = Annotated[str, AfterValidator(_capability)]
 Signal = Annotated[str, AfterValidator(_signal)]
+UtsName = Annotated[str, AfterValidator(_uts_name)]
 LimitName = Annotated[str, AfterValidator(_limit)]

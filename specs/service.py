@@ -16,7 +16,7 @@ from specs.build import Build, Ulimit
 from specs.deploy import Deploy
 from specs.extension import Condition, ServiceExtension
 from specs.file_object import FileReference
-from specs.linux import Capability, LimitName, Signal
+from specs.linux import Capability, LimitName, Signal, UtsName
 from specs.mount import Device, ExposedPort, Port, ServiceVolume
 from specs.network import Address, HostAddress, MacAddress
 from specs.types import EMPTY, Boolean, Bytes, Cpus, Duration, Integer, Labels, Model, StringMap
@@ -136,8 +136,8 @@ class Service(Model):
     stdin_open: Boolean = False
     # its name
     container_name: str | None = Field(default=None, pattern=_CONTAINER_NAME)
-    hostname: str | None = None
-    domainname: str | None = None
+    hostname: UtsName | None = None
+    domainname: UtsName | None = None
     labels: Labels = EMPTY
     annotations: StringMap = EMPTY
     # its life

@@ -160,6 +160,8 @@ class Connection:
             headers = {k.decode("ascii"): v.decode("latin-1") for k, v in head.headers}
         except ValueError as e:
             raise ApiError(400, "cannot read the request's path or headers: not ASCII") from e
+        if b"%00" in head.target:
+            raise ApiError(400, "cannot read the request's path: a NUL character is part of no name")
         version, path = split_version(url.path)
         query, lists = parse_query(url.query)
         return Request(

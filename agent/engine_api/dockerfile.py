@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.engine_api.networking_body import normal_port
+from agent.engine_api.plain_json import read_json
 from runtime.engine import signals
 from runtime.engine.model import Healthcheck, ImageConfig
 from runtime.errors import InvalidInput
@@ -58,7 +58,7 @@ def _apply(config: ImageConfig, line: str) -> ImageConfig:
 
 def _array(text: str) -> tuple[str, ...]:
     try:
-        tree = json.loads(text)
+        tree = read_json(text)
     except ValueError:
         return ()
     return tuple(tree) if isinstance(tree, list) and all(isinstance(item, str) for item in tree) else ()

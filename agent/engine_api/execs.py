@@ -122,6 +122,9 @@ class Execs:
             raise Conflict(f"container {container.id} is not running")
         if not body.Cmd:
             raise InvalidInput("No exec command specified")
+        for entry in body.Env or ():
+            if not entry.partition("=")[0]:
+                raise InvalidInput(f"invalid environment variable: {entry}")
         policy.check_exec(bool(body.Privileged), self._engine.control.settings.api.policy)
         keys = parse_detach_keys(body.DetachKeys or "")
         made = Exec(secrets.token_hex(32), container, body, keys, request.version)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import time
 
 from agent.engine_api.commits import Commits
@@ -19,6 +18,7 @@ from agent.engine_api.image_view import (
     users,
 )
 from agent.engine_api.message import Answer, Request, Response, Stream, ok
+from agent.engine_api.plain_json import read_json
 from agent.engine_api.progress import Body, Transfer, line
 from agent.engine_api.router import Route
 from runtime.engine.model import Image, ImageConfig, Progress, RegistryAuth
@@ -258,7 +258,7 @@ def read_auth(request: Request) -> RegistryAuth | None:
     if not text:
         return None
     try:
-        tree = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        tree = read_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         return RegistryAuth(
             username=str(tree.get("username") or ""),
             password=str(tree.get("password") or ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -11,6 +10,7 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
+from agent.engine_api.plain_json import read_json
 from agent.engine_api.versions import NEWEST, Version
 from runtime.errors import InvalidInput
 
@@ -135,7 +135,7 @@ class Request:
         if not data.strip():
             return None
         try:
-            return json.loads(data)
+            return read_json(data)
         except (ValueError, RecursionError) as e:
             raise InvalidInput(f"cannot read the request's body: invalid JSON: {e}") from e
 
@@ -159,7 +159,7 @@ def read_filters(text: str) -> dict[str, list[str]]:
     if not text:
         return {}
     try:
-        tree = json.loads(text)
+        tree = read_json(text)
         if not isinstance(tree, dict):
             raise ValueError("not an object")
         return {key: _filter_values(value) for key, value in tree.items()}

@@ -192,7 +192,7 @@ def _restore_signals() -> None:
 
 def _exec(command: Command, environment: dict[str, str]) -> NoReturn:
     name = command.args[0]
-    paths = [name] if "/" in name else [f"{d or '.'}/{name}" for d in environment["PATH"].split(":")]
+    paths = [name] if "/" in name else [f"{d or '.'}/{name}" for d in environment["PATH"].split(":") if name]
     failure = OSError(errno.ENOENT, "not found")
     for path in paths:
         try:

@@ -32,6 +32,17 @@ def set_rlimits(pid: int, bundle: Bundle) -> list[str]:
     return notes
 
 
+def check_rlimit(name: str, soft: int, hard: int) -> None:
+    """Raises InvalidInput for a limit that no process can have; -1 is no limit."""
+    _number(name)
+    if min(soft, hard) < -1:
+        raise InvalidInput(f"cannot set ulimit {name} to {soft}:{hard}: -1 is no limit, and nothing is less")
+    if hard != -1 and (soft == -1 or soft > hard):
+        raise InvalidInput(
+            f"cannot set ulimit {name}: ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        )
+
+
 def make_room(bundle: Bundle) -> None:
     """Raise our own hard limits to what a child will be given, while we may; before a user namespace is entered."""
     for name, (_, hard) in _wanted(bundle).items():

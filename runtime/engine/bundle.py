@@ -19,7 +19,7 @@ from runtime.engine.layout import Layout
 from runtime.engine.machine import Machine
 from runtime.engine.model import ContainerConfig, Limits, LogConfig, Mount, ThrottleDevice
 from runtime.engine.record import Record
-from runtime.errors import InvalidInput, Unsupported
+from runtime.errors import InvalidInput
 from runtime.kernel import apparmor, capability
 from runtime.kernel.cgroup_values import Limits as CgroupLimits
 from runtime.kernel.cgroup_values import Rates
@@ -27,7 +27,6 @@ from runtime.kernel.cgroup_values import Rates
 _SIZE = re.compile(r"(\d+)([kmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 MIN_LOG = 1 << 10
-SELINUX = "/sys/fs/selinux/enforce"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,24 +92,6 @@ def for_exec(record: Record, machine: Machine, layout: Layout) -> c.Bundle:
     """The bundle as far as an exec needs it: rights, user, namespaces and cgroup; no mounts."""
     around = Surroundings(lower=(), machine=machine)
     return bundle(replace(record, mounts=()), around, layout)
-
-
-def validate(record: Record) -> None:
-    """Check at creation what would fail at every start. Raises InvalidInput."""
-    capabilities(record.config)
-    limits(record.config.limits)
-    log(record.config.log)
-    _refuse_labels(record.config)
-
-
-def _refuse_labels(config: ContainerConfig) -> None:
-    """Without SELinux labels mean nothing, as with Docker; with it we set none. Raises Unsupported."""
-    wanted = [label for label in config.security.label if label != "disable"]
-    if wanted and os.path.exists(SELINUX):
-        raise Unsupported(
-            f"cannot run container {config.name} with SELinux label {wanted[0]}: it runs as the agent does",
-            hint="leave it out, or set label=disable",
-        )
 
 
 def hostname(record: Record) -> str:

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from runtime.container.client import Spawner
-from runtime.engine import bundle as b
 from runtime.engine import machine, mending, rebase, recovery, userns, views
 from runtime.engine.entry import Entry
 from runtime.engine.layout import Layout
@@ -33,6 +32,7 @@ from runtime.engine.native_networks import NativeNetworks
 from runtime.engine.options import Options
 from runtime.engine.record import Record
 from runtime.engine.resolve import Resolved, anonymous_volumes, resolve
+from runtime.engine.validation import validate
 from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound, Unavailable
 from runtime.kernel.cgroup import Cgroup
 from runtime.kernel.trees import remove_tree
@@ -129,7 +129,7 @@ class NativeRuntime(NativeNetworks):
         stored = self.images.get(config.image_id or config.image)
         resolved = resolve(config, views.image_config(stored.config))
         record = self._record(config, stored.id, stored.diff_ids, resolved)
-        b.validate(record)
+        validate(record)
         for endpoint in self.wiring.requests(record):
             self.wiring.records.resolve(endpoint.network)
         for mount in resolved.mounts:

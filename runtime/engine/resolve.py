@@ -71,7 +71,11 @@ def _args(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:
 
 
 def _environment(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:
-    return tuple(merge_environment((DEFAULT_PATH, *image.environment, *config.environment)).values())
+    for entry in config.environment:
+        if not entry.partition("=")[0]:
+            raise InvalidInput(f"cannot create container {config.name}: invalid environment variable: {entry}")
+    given = (entry for entry in image.environment if not entry.startswith("="))
+    return tuple(merge_environment((DEFAULT_PATH, *given, *config.environment)).values())
 
 
 def merge_environment(entries: Iterable[str]) -> dict[str, str]:

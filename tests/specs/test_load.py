@@ -205,6 +205,13 @@ def test_limits_read_the_same_however_they_are_written(tmp_path: Path) -> None:
         assert limits == (64 * 2**20, 0.5, 9, 2**20)
 
 
+def test_a_variable_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("services: {a: {image: i, environment: [X], command: [a, $X]}}")
+    problems = specs.load(tmp_path / "a.yaml", {"X": "a\udcff"}).problems
+    assert len(problems) == 2
+    assert {p.message for p in problems} == {"cannot use a text with bytes that are not UTF-8"}
+
+
 @pytest.mark.parametrize("signal", ["FOO", "0", "65", "001999", "RTMIN+31", "RTMIN-1", "TERM+1", "²"])
 def test_a_stop_signal_that_is_none_is_refused(signal: str) -> None:
     with pytest.raises(ValidationError, match="the kernel has no such signal"):

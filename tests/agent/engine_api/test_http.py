@@ -116,6 +116,28 @@ def test_malformed_bodies_are_named(served: Served, body: bytes, words: str) -> 
     assert got.status == 400 and words in got.message
 
 
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"Cmd": ["sh", "a\0b"]}, "Cmd.1: a text with a NUL character"),
+        ({"Labels": {"a\0b": "x"}}, "Labels: a text with a NUL character"),
+        ({"HostConfig": {"Binds": ["/a\ud800:/b"]}}, "HostConfig.Binds.0: half of a surrogate pair"),
+        ({"HostConfig": {"Ulimits": [{"Name": "nofile", "Hard": 2**63}]}}, "Ulimits.0.Hard: the number does not fit"),
+    ],
+)
+def test_what_no_kernel_takes_is_named(served: Served, tree: dict[str, object], words: str) -> None:
+    got = served.request("POST", "/containers/create", {"Image": "a", **tree})
+    assert got.status == 400 and words in got.message
+
+
+def test_a_whole_surrogate_pair_is_a_character(served: Served) -> None:
+    assert served.post("/volumes/create", {"Labels": {"a": "\ud83d\ude00"}})["Labels"] == {"a": "\U0001f600"}
+
+
+def test_a_path_with_a_nul_is_refused(served: Served) -> None:
+    assert served.request("GET", "/containers/a%00b/json").status == 400
+
+
 def test_deeply_nested_json_is_refused(served: Served) -> None:
     assert served.request("POST", "/containers/create", b"[" * 100_000).status == 400
 

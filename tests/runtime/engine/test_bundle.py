@@ -8,16 +8,33 @@ from pathlib import Path
 import pytest
 
 from runtime.engine import bundle as b
-from runtime.engine import userns
+from runtime.engine import userns, validation
 from runtime.engine.layout import Layout
 from runtime.engine.machine import Machine
-from runtime.engine.model import ContainerConfig, Mount, Namespaces, Security
+from runtime.engine.model import ContainerConfig, Mount, Namespaces, Security, Ulimit
 from runtime.engine.record import Record
-from runtime.errors import Unsupported
+from runtime.errors import InvalidInput, Unsupported
 from runtime.kernel import capability
 
 LAYOUT = Layout("/data", "/run/t")
 HERE = Machine(apparmor="trueup-default")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hostname": "h" * 65}, "hostname is longer than 64 bytes"),
+        ({"domainname": "é" * 33}, "domainname is longer than 64 bytes"),
+        ({"ulimits": (Ulimit(name="nofile", soft=5, hard=3),)}, "must be less than or equal to hard limit: 5 > 3"),
+        ({"ulimits": (Ulimit(name="nofile", soft=-1, hard=3),)}, "must be less than or equal to hard limit"),
+        ({"ulimits": (Ulimit(name="nofile", soft=-2, hard=-2),)}, "-1 is no limit"),
+        ({"ulimits": (Ulimit(name="files", soft=1, hard=1),)}, "there is none of that name"),
+    ],
+)
+def test_what_could_never_start_is_not_made(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        validation.validate(record(**changes))
+    validation.validate(record(hostname="h" * 64, ulimits=(Ulimit(name="nofile", soft=3, hard=-1),)))
 
 
 def record(**changes: object) -> Record:
@@ -72,12 +89,12 @@ def test_all_is_what_there_is_to_give() -> None:
 
 def test_labels_are_refused_where_they_would_mean_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labelled = record(security=Security(label=("disable", "type:svirt_t")))
-    monkeypatch.setattr(b, "SELINUX", str(tmp_path / "enforce"))
-    b.validate(labelled)
+    monkeypatch.setattr(validation, "SELINUX", str(tmp_path / "enforce"))
+    validation.validate(labelled)
     (tmp_path / "enforce").touch()
-    b.validate(record(security=Security(label=("disable",))))
+    validation.validate(record(security=Security(label=("disable",))))
     with pytest.raises(Unsupported, match="SELinux label type:svirt_t"):
-        b.validate(labelled)
+        validation.validate(labelled)
 
 
 def test_mounts_and_shared_memory_as_asked() -> None:

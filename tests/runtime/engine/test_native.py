@@ -27,7 +27,7 @@ from runtime.engine.model import (
 )
 from runtime.engine.native import NativeRuntime, native
 from runtime.engine.record import Run
-from runtime.errors import KernelRefused, Unavailable
+from runtime.errors import CommandFailed, KernelRefused, Unavailable
 from runtime.kernel import failpoint, process
 from runtime.kernel.process import boot_id
 from tests.e2e.harness import free_port, get
@@ -64,6 +64,13 @@ async def test_a_record_with_a_stop_signal_that_is_none_keeps_nothing_alive(runt
     entry = runtime.find("a")
     entry.record = replace(entry.record, stop_signal="FOO")
     assert (await runtime.stop("a", timeout=0.2)).code in (137, 143)
+
+
+async def test_a_command_without_a_name_is_not_found(runtime: NativeRuntime) -> None:
+    await runtime.create(config("a", ""))
+    with pytest.raises(CommandFailed, match=r"executable file not found in \$PATH") as failed:
+        await runtime.start("a")
+    assert failed.value.exit_code == 127
 
 
 async def test_links_rules_and_bridges_that_others_take_away_come_back(runtime: NativeRuntime) -> None:

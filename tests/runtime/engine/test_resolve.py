@@ -34,6 +34,13 @@ def test_an_images_stop_signal_that_is_none_is_left_out() -> None:
     assert resolve(config(command=("x",), stop_signal="INT"), ImageConfig(stop_signal="FOO")).stop_signal == "INT"
 
 
+def test_variables_without_a_name() -> None:
+    with pytest.raises(InvalidInput, match="invalid environment variable: =x"):
+        resolve(config(command=("x",), environment=("=x",)), IMAGE)
+    image = ImageConfig(environment=("=x", "A=1"))
+    assert "=x" not in resolve(config(command=("x",)), image).environment
+
+
 def config(**changes: object) -> ContainerConfig:
     return ContainerConfig(name="c", image="i", **changes)  # type: ignore[arg-type]
 

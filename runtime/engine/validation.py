@@ -1,0 +1,41 @@
+"""What would fail at every start is refused at creation."""
+
+from __future__ import annotations
+
+import os
+
+from runtime.container.rlimits import check_rlimit
+from runtime.engine import bundle
+from runtime.engine.model import ContainerConfig
+from runtime.engine.record import Record
+from runtime.errors import InvalidInput, Unsupported
+
+SELINUX = "/sys/fs/selinux/enforce"
+_UTS_NAME = 64  # bytes; the kernel's
+
+
+def validate(record: Record) -> None:
+    """Raises InvalidInput, Unsupported."""
+    bundle.capabilities(record.config)
+    bundle.limits(record.config.limits)
+    bundle.log(record.config.log)
+    _check_names(record.config)
+    for limit in record.config.ulimits:
+        check_rlimit(limit.name, limit.soft, limit.hard)
+    _refuse_labels(record.config)
+
+
+def _check_names(config: ContainerConfig) -> None:
+    for what, name in (("hostname", config.hostname), ("domainname", config.domainname)):
+        if len(name.encode()) > _UTS_NAME:
+            raise InvalidInput(f"cannot create container {config.name}: its {what} is longer than {_UTS_NAME} bytes")
+
+
+def _refuse_labels(config: ContainerConfig) -> None:
+    """Without SELinux labels mean nothing, as with Docker; with it we set none. Raises Unsupported."""
+    wanted = [label for label in config.security.label if label != "disable"]
+    if wanted and os.path.exists(SELINUX):
+        raise Unsupported(
+            f"cannot run container {config.name} with SELinux label {wanted[0]}: it runs as the agent does",
+            hint="leave it out, or set label=disable",
+        )
