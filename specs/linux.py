@@ -61,6 +61,7 @@ CAPABILITIES = frozenset(
 )
 SIGNALS = frozenset(name.removeprefix("SIG") for name in signal.Signals.__members__) | {"RTMIN", "RTMAX"}
 _UTS_NAME = 64
+_CPU_SET = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 _REALTIME = signal.SIGRTMAX - signal.SIGRTMIN
 LIMITS = frozenset(
     {
@@ -102,6 +103,12 @@ def _signal(value: str) -> str:
     return value
 
 
+def _cpu_set(value: str) -> str:
+    if not _CPU_SET.fullmatch(value):
+        raise ValueError("write numbers of processors and ranges of them, such as 0-2,4")
+    return value
+
+
 def _uts_name(value: str) -> str:
     if len(value.encode(errors="replace")) > _UTS_NAME:
         raise ValueError(f"the kernel's names of hosts and domains have {_UTS_NAME} bytes at most")
@@ -116,5 +123,6 @@ def _limit(value: str) -> str:
 
 Capability = Annotated[str, AfterValidator(_capability)]
 Signal = Annotated[str, AfterValidator(_signal)]
+CpuSet = Annotated[str, AfterValidator(_cpu_set)]
 UtsName = Annotated[str, AfterValidator(_uts_name)]
 LimitName = Annotated[str, AfterValidator(_limit)]

@@ -16,7 +16,7 @@ from specs.build import Build, Ulimit
 from specs.deploy import Deploy
 from specs.extension import Condition, ServiceExtension
 from specs.file_object import FileReference
-from specs.linux import Capability, LimitName, Signal, UtsName
+from specs.linux import Capability, CpuSet, LimitName, Signal, UtsName
 from specs.mount import Device, ExposedPort, Port, ServiceVolume
 from specs.network import Address, HostAddress, MacAddress
 from specs.types import EMPTY, Boolean, Bytes, Cpus, Duration, Integer, Labels, Model, StringMap
@@ -194,7 +194,7 @@ class Service(Model):
     oom_score_adj: Integer = Field(default=0, ge=-1000, le=1000)
     pids_limit: Integer | None = None
     cpus: Cpus | None = None
-    cpuset: str | None = None
+    cpuset: CpuSet | None = None
     cpu_shares: Integer | None = Field(default=None, ge=0)
     cpu_quota: Integer | None = None
     cpu_period: Integer | None = None

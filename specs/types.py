@@ -76,6 +76,7 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _TRUE = frozenset({"true", "t", "1", "yes", "y", "on"})
 _FALSE = frozenset({"false", "f", "0", "no", "n", "off"})
 _INT64 = 2**63
+_LEAST_CPUS = 0.01
 
 
 def parse_duration(value: object) -> float:
@@ -186,6 +187,8 @@ def parse_cpus(value: object) -> float:
     number = parse_number(value)
     if number < 0:
         raise ValueError("a number of CPUs is not negative")
+    if 0 < number < _LEAST_CPUS:
+        raise ValueError(f"the kernel gives no less than {_LEAST_CPUS} of a CPU")
     return number
 
 

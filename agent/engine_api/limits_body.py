@@ -10,6 +10,7 @@ from runtime.engine.model import Limits, RestartPolicy, ThrottleDevice
 from runtime.errors import InvalidInput
 
 _MINIMUM_MEMORY = 6 * 1024 * 1024
+_LEAST_CPUS = 10**7
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
 
 
@@ -63,7 +64,7 @@ def _check(body: Resources, base: Limits) -> None:
     if body.NanoCpus and (body.CpuQuota or body.CpuPeriod):
         raise InvalidInput("Conflicting options: Nano CPUs and CPU quota or period cannot both be set")
     here = os.cpu_count() or 1
-    if body.NanoCpus and not 0 < body.NanoCpus <= here * 10**9:
+    if body.NanoCpus and not _LEAST_CPUS <= body.NanoCpus <= here * 10**9:
         raise InvalidInput(f"range of CPUs is from 0.01 to {here}.00, as there are only {here} CPUs available")
     if body.CpuPeriod and not 1000 <= body.CpuPeriod <= 1_000_000:
         raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")

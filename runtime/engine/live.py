@@ -10,6 +10,7 @@ from runtime.engine import bundle as b
 from runtime.engine import own_files
 from runtime.engine.entry import Entry
 from runtime.engine.lifecycle import Lifecycle
+from runtime.engine.limit_checks import check_limits
 from runtime.engine.model import ContainerConfig, ContainerUpdate, EndpointConfig
 from runtime.engine.record import Run
 from runtime.engine.wiring import Wiring, binding
@@ -32,6 +33,7 @@ class Live:
         """Carry out `change`; `giver` loses the ports this container takes over, in the same step."""
         config = entry.record.config
         if change.limits is not None:
+            check_limits(change.limits)
             limits = b.limits(change.limits)
             if entry.running:
                 await asyncio.to_thread(self._lifecycle.cgroup(entry).apply, limits, b.limits(config.limits))

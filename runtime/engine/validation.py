@@ -6,6 +6,7 @@ import os
 
 from runtime.container.rlimits import check_rlimit
 from runtime.engine import bundle
+from runtime.engine.limit_checks import check_limits
 from runtime.engine.model import ContainerConfig
 from runtime.engine.record import Record
 from runtime.errors import InvalidInput, Unsupported
@@ -18,6 +19,7 @@ def validate(record: Record) -> None:
     """Raises InvalidInput, Unsupported."""
     bundle.capabilities(record.config)
     bundle.limits(record.config.limits)
+    check_limits(record.config.limits)
     bundle.log(record.config.log)
     _check_names(record.config)
     for limit in record.config.ulimits:

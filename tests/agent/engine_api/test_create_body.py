@@ -173,6 +173,7 @@ def test_network_modes(mode: str, expected: str) -> None:
         ({"HostConfig": {"MemorySwap": 100 << 20}}, "always set the Memory limit"),
         ({"HostConfig": {"Memory": 100 << 20, "MemorySwap": 50 << 20}}, "memoryswap limit should be larger"),
         ({"HostConfig": {"NanoCpus": 10**15}}, "range of CPUs is from 0.01 to"),
+        ({"HostConfig": {"NanoCpus": 10**6}}, "range of CPUs is from 0.01 to"),
         ({"HostConfig": {"NanoCpus": 1, "CpuQuota": 1}}, "Conflicting options: Nano CPUs"),
         ({"HostConfig": {"MemorySwappiness": 101}}, "valid memory swappiness range is 0-100"),
         ({"HostConfig": {"RestartPolicy": {"Name": "never"}}}, "invalid restart policy"),

@@ -17,8 +17,10 @@ import pytest
 from runtime.engine.codec import to_json
 from runtime.engine.model import (
     ContainerConfig,
+    ContainerUpdate,
     EndpointConfig,
     ExecConfig,
+    Limits,
     LogQuery,
     NetworkConfig,
     NetworkingConfig,
@@ -27,7 +29,7 @@ from runtime.engine.model import (
 )
 from runtime.engine.native import NativeRuntime, native
 from runtime.engine.record import Run
-from runtime.errors import CommandFailed, KernelRefused, Unavailable
+from runtime.errors import CommandFailed, InvalidInput, KernelRefused, Unavailable
 from runtime.kernel import failpoint, process
 from runtime.kernel.process import boot_id
 from tests.e2e.harness import free_port, get
@@ -71,6 +73,26 @@ async def test_a_command_without_a_name_is_not_found(runtime: NativeRuntime) -> 
     with pytest.raises(CommandFailed, match=r"executable file not found in \$PATH") as failed:
         await runtime.start("a")
     assert failed.value.exit_code == 127
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(nano_cpus=10**6), "range of CPUs is from 0.01 to"),
+        (Limits(cpu_quota=999), "CPU cfs quota can not be less than 1ms"),
+        (Limits(cpuset_cpus="0,4095"), "Requested CPUs are not available - requested 0,4095, available: 0"),
+        (Limits(cpuset_mems="999"), "Requested memory nodes are not available - requested 999, available: 0"),
+        (Limits(cpuset_cpus="a-b"), "Invalid value a-b for cpuset cpus"),
+    ],
+)
+async def test_limits_the_machine_cannot_give(runtime: NativeRuntime, limits: Limits, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        await runtime.create(config("a", limits=limits))
+    await runtime.create(config("a", limits=Limits(nano_cpus=10**7, cpuset_cpus="0", cpuset_mems="0-0")))
+    await runtime.start("a")
+    with pytest.raises(InvalidInput, match=words):
+        await runtime.update("a", ContainerUpdate(limits=limits))
+    assert (await runtime.inspect("a")).config.limits.cpuset_cpus == "0"
 
 
 async def test_links_rules_and_bridges_that_others_take_away_come_back(runtime: NativeRuntime) -> None:
