@@ -76,7 +76,7 @@ def state_json(container: Container, health: Health | None) -> dict[str, Any]:
         "Running": container.state in (State.RUNNING, State.PAUSED, State.RESTARTING),
         "Paused": container.state is State.PAUSED,
         "Restarting": container.state is State.RESTARTING,
-        "OOMKilled": bool(end and end.oom_killed),
+        "OOMKilled": container.oom_killed,
         "Dead": container.state is State.DEAD,
         "Pid": container.pid,
         "ExitCode": exit_code(container),

@@ -23,6 +23,7 @@ class Entry:
     exit: Exit | None = None
     pidfd: int = -1
     removing: bool = False
+    oom_killed: bool = False  # a process of this run, while others live on
     drift: tuple[str, ...] = ()
     waiting: list[DeferredStdio] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,6 +68,7 @@ class Entry:
             exit=None if run else self.exit,
             error=record.error,
             restart_count=record.restart_count,
+            oom_killed=self.oom_killed if run else bool(self.exit and self.exit.oom_killed),
             args=record.args,
             environment=environment(record),
             working_dir=record.working_dir,

@@ -162,7 +162,7 @@ class MemoryRuntime(MemoryStreams):
         """The container's init ended by itself or was killed from outside."""
         container = self._live(ref)
         end = Exit(code=code, finished_at=self.clock(), oom_killed=oom)
-        ended = replace(container, state=State.EXITED, pid=0, exit=end, ports=())
+        ended = replace(container, state=State.EXITED, pid=0, exit=end, oom_killed=oom, ports=())
         self._put(ended)
         if oom:
             self._emit("container", "oom", ended)

@@ -38,6 +38,7 @@ class OomWatch:
     def add(self, entry: Entry, cgroup: Cgroup) -> None:
         """Watch from now on; a kernel that cannot say is no error: the container's end will."""
         watched = _Watched(entry, cgroup, cgroup.oom_kills())
+        entry.oom_killed = watched.kills > 0  # its group is of this run
         try:
             if cgroup.layout.pure:
                 self._watch(watched)
@@ -98,5 +99,5 @@ class OomWatch:
             return
         kills = watched.cgroup.oom_kills()
         if kills > watched.kills:
-            watched.kills, watched.told = kills, True
+            watched.kills, watched.told, watched.entry.oom_killed = kills, True, True
             self.tell(watched.entry)

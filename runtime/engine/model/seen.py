@@ -66,6 +66,7 @@ class Container:
     exit: Exit | None = None
     error: str = ""
     restart_count: int = 0
+    oom_killed: bool = False  # a process of its last run was killed for want of memory
     args: tuple[str, ...] = ()  # resolved argv
     environment: tuple[str, ...] = ()  # resolved
     working_dir: str = "/"

@@ -79,11 +79,15 @@ async def test_a_kill_inside_is_told_at_once(runtime: NativeRuntime) -> None:
     await runtime.start("greedy")
     told = await first(events, lambda event: event.action == "oom")
     assert told.attributes["name"] == "greedy" and "its limit is 16 MiB" in told.attributes["reason"]
-    assert (await runtime.inspect("greedy")).state is State.RUNNING
+    seen = await runtime.inspect("greedy")
+    assert (seen.state, seen.oom_killed) == (State.RUNNING, True)
     end = await runtime.stop("greedy", timeout=0)
     assert (end.code, end.oom_killed) == (137, True)
     later = await first(events, lambda event: event.action in ("oom", "die"))
     assert later.action == "die"  # not told twice
+    await runtime.create(config("modest"))
+    await runtime.start("modest")
+    assert not (await runtime.inspect("modest")).oom_killed
 
 
 @pytest.mark.privileged
