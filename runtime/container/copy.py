@@ -37,10 +37,16 @@ class PathStat:
 
 
 def resolve(path: str) -> str:
-    """The path with links in its directories followed, the last component itself not (unless it ends in a slash)."""
+    """The path with links in its directories followed, the last component itself not (unless it ends in a slash).
+
+    Raises NotFound, InvalidInput for a slash behind what is no directory.
+    """
     clean = "/" + path.lstrip("/")
     if clean.endswith(("/", "/.")):
-        return _must_exist(os.path.realpath(clean), path)
+        found = _must_exist(os.path.realpath(clean), path)
+        if not os.path.isdir(found):
+            raise InvalidInput(f"cannot use {path}: not a directory")
+        return found
     parent, name = os.path.split(clean)
     return _must_exist(os.path.join(os.path.realpath(parent), name), path)
 
@@ -52,7 +58,7 @@ def _must_exist(found: str, asked: str) -> str:
 
 
 def path_stat(path: str) -> PathStat:
-    """Look at one path. Raises NotFound."""
+    """Look at one path. Raises as `resolve`."""
     found = resolve(path)
     status = os.lstat(found)
     target = os.readlink(found) if stat.S_ISLNK(status.st_mode) else ""

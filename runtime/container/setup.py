@@ -41,7 +41,7 @@ def plan(bundle: Bundle, cgroup_directories: dict[str, str]) -> Plan:
     """Decide every step. `cgroup_directories` are those of the container's group by controller ("" is version 2)."""
     sources: list[src.Source] = [
         src.Overlay(bundle.lower, bundle.upper, bundle.work, bundle.userns_base, _root_attributes(bundle)),
-        src.Dev(bundle.userns_base, src.host_devices(bundle)),
+        src.Dev(bundle.userns_base, src.host_devices(bundle), shm=_has_shm(bundle)),
     ]
     steps: list[op.Operation] = [op.AttachRoot()]
 
@@ -116,6 +116,11 @@ def _shared_memory(bundle: Bundle, add: object, steps: list[op.Operation]) -> No
         add(src.Bind(hosts, 0), "/dev/shm", follow=False)
     elif bundle.shm_size:
         steps.append(op.NewFilesystem("tmpfs", "/dev/shm", (("mode", "1777"), ("size", str(bundle.shm_size)))))
+
+
+def _has_shm(bundle: Bundle) -> bool:
+    namespaces = bundle.namespaces
+    return bool(bundle.shm_size or namespaces.joined().get("ipc") or namespaces.ipc == "host")
 
 
 def _cgroups(bundle: Bundle, directories: dict[str, str], add: object, steps: list[op.Operation]) -> None:

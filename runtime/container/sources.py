@@ -77,6 +77,7 @@ class Dev:
 
     base: int
     devices: tuple[Device, ...] = ()
+    shm: bool = True  # without any shared memory there is no place for it either
 
     def describe(self) -> str:
         return "/dev with its nodes"
@@ -94,7 +95,7 @@ class Dev:
         for name, target in defaults.DEVICE_LINKS.items():
             os.symlink(target, name, dir_fd=root)
             self._own(root, name)
-        for name in ("pts", "shm", "mqueue"):
+        for name in ("pts", "mqueue", *(("shm",) if self.shm else ())):
             os.mkdir(name, 0o755, dir_fd=root)
             self._own(root, name)
         return root

@@ -94,6 +94,11 @@ def test_there_and_back(world: World, scratch: Path, running: bool, base: int) -
                 await call
         with pytest.raises(InvalidInput):
             await w.spawner.archive_in(bundle, "/a/b/f", stream(data), identity)
+        assert (await w.spawner.path_stat(bundle, "/a/b/", identity)).name == "b"
+        for slashed in ("/a/b/f/", "/a/b/l/", "/a/b/f/."):  # docker cp takes the answer for what there is
+            for call in (w.spawner.path_stat(bundle, slashed, identity), out(w, bundle, slashed, identity)):
+                with pytest.raises(InvalidInput, match="not a directory"):
+                    await call
 
     run(world, test)
 
