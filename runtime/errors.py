@@ -108,6 +108,9 @@ class KernelRefused(TrueupError):
         self.errno = errno
 
 
+AGAIN = "nothing is left of this start: it can be repeated"
+
+
 def in_words(error: BaseException, what: str) -> BaseException:
     """An error of the system met by ourselves (no descriptors, no memory) as Unavailable; any other as it is."""
     return Unavailable(f"{what}: {error.strerror}") if isinstance(error, OSError) else error

@@ -17,7 +17,7 @@ from runtime.container import defaults, faults, init, launch, link, setup, stdio
 from runtime.container import operations as op
 from runtime.container.config import Bundle, Device
 from runtime.container.sandbox import Sandbox
-from runtime.errors import Conflict, InvalidInput, KernelRefused, TrueupError
+from runtime.errors import AGAIN, Conflict, InvalidInput, TrueupError, Unavailable
 from runtime.kernel import devices, failpoint, process
 from runtime.kernel import mount as m
 from runtime.kernel import namespace as ns
@@ -126,7 +126,7 @@ def last_words(line: socket.socket) -> TrueupError:
 def failure(message: Any) -> TrueupError:
     """The error of a message of a first process; without one it died silently."""
     if not message:
-        return KernelRefused("cannot start: the container's first process died during set-up")
+        return Unavailable("cannot start: the container's first process was killed during set-up", hint=AGAIN)
     return faults.from_wire(message)
 
 

@@ -12,7 +12,13 @@ from runtime.container import faults, wire
 from runtime.errors import KernelRefused, Unavailable
 
 _CHUNK, _MOST_FDS = 1 << 17, 8
-LOST = "cannot go on: the other process ended without an answer"
+
+
+class Lost(KernelRefused):
+    """The other end is gone, without a word."""
+
+    def __init__(self, errno: int = 0) -> None:
+        super().__init__("cannot go on: the other process ended without an answer", errno=errno)
 
 
 class Connection:
@@ -40,11 +46,11 @@ class Connection:
         return cls(sock)
 
     async def send(self, data: bytes) -> None:
-        """Send whole frames. Raises KernelRefused when the other end is gone."""
+        """Send whole frames. Raises Lost when the other end is gone."""
         try:
             await asyncio.get_running_loop().sock_sendall(self._sock, data)
         except OSError as e:
-            raise KernelRefused(LOST, errno=e.errno or 0) from e
+            raise Lost(e.errno or 0) from e
 
     async def receive(self) -> tuple[int, bytes] | None:
         """The next frame, None at the end. Descriptors that came along are in `fds`."""
@@ -56,7 +62,7 @@ class Connection:
         return self._frames.pop(0)
 
     async def receive_control(self) -> dict[str, Any]:
-        """The next control message. Raises the error it carries, KernelRefused at the end."""
+        """The next control message. Raises the error it carries, Lost at the end."""
         return _checked(await self.receive())
 
     def take_fds(self) -> list[int]:
@@ -102,7 +108,7 @@ class Connection:
 
 def _checked(frame: tuple[int, bytes] | None) -> dict[str, Any]:
     if frame is None:
-        raise KernelRefused(LOST)
+        raise Lost
     message: dict[str, Any] = json.loads(frame[1])
     if "error" in message:
         raise faults.from_wire(message["error"])

@@ -7,7 +7,7 @@ import contextlib
 import socket
 
 from runtime.container import wire
-from runtime.container.connection import LOST, Connection
+from runtime.container.connection import Connection, Lost
 from runtime.container.streams import Stdio
 from runtime.errors import KernelRefused, TrueupError
 
@@ -46,7 +46,7 @@ class Pending:
             while True:
                 await self._connection.receive_control()
         except TrueupError as e:
-            return None if e.message == LOST else e
+            return None if isinstance(e, Lost) else e
         finally:
             self._close()
 

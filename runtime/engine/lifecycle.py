@@ -16,6 +16,8 @@ from typing import Protocol
 
 from runtime.container import exits
 from runtime.container.client import Spawner, attach
+from runtime.container.config import Bundle
+from runtime.container.connection import Lost
 from runtime.container.processes import Pending
 from runtime.container.store import Store
 from runtime.engine import bundle as b
@@ -30,7 +32,7 @@ from runtime.engine.record import Run
 from runtime.engine.signals import DEFAULT, known, number_of
 from runtime.engine.wiring import Wiring, binding
 from runtime.engine.witnesses import identity
-from runtime.errors import Conflict, TrueupError, Unavailable, in_words
+from runtime.errors import AGAIN, Conflict, TrueupError, Unavailable, in_words
 from runtime.kernel import process
 from runtime.kernel.cgroup import Cgroup
 
@@ -84,7 +86,7 @@ class Lifecycle:
         try:
             publishes = await self.wiring.choose_ports(entry.record, run.endpoints)
             run = self._lay_down(entry, replace(run, publishes=publishes))
-            pending = await self.spawner.start(b.bundle(entry.record, self._surround(entry, run), self.layout))
+            pending = await self._begin(entry, b.bundle(entry.record, self._surround(entry, run), self.layout))
             run = self._lay_down(entry, replace(run, pid=pending.pid, start_time=pending.start_time))
             await self._connect(entry, run, pending)
             run = replace(run, started_at=await pending.release())
@@ -92,7 +94,7 @@ class Lifecycle:
             cause = await asyncio.shield(pending.abort()) if pending is not None else None
             await asyncio.shield(self._try_take_down(entry, run))
             await entry.end_waiting()
-            failure = in_words(e, f"cannot start {entry.record.config.name}")
+            failure = self._failure(entry, e)
             if cause is not None and isinstance(e, TrueupError):
                 failure = cause
             if isinstance(failure, TrueupError):
@@ -104,6 +106,20 @@ class Lifecycle:
         finally:
             entry.starting = None
         self._started(entry, run)
+
+    async def _begin(self, entry: Entry, bundle: Bundle) -> Pending:
+        """The first process; once more where who was making it was killed: nothing of it was let go yet."""
+        try:
+            return await self.spawner.start(bundle)
+        except Lost:
+            await self._clear(entry)
+            return await self.spawner.start(bundle)
+
+    def _failure(self, entry: Entry, error: BaseException) -> BaseException:
+        what = f"cannot start {entry.record.config.name}"
+        if isinstance(error, Lost):
+            return Unavailable(f"{what}: the helper process that was making the container was killed", hint=AGAIN)
+        return in_words(error, what)
 
     async def _clear(self, entry: Entry) -> None:
         """Nothing of an earlier run may still be there. Raises Unavailable, naming what does not end."""

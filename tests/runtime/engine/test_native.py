@@ -238,6 +238,32 @@ async def test_what_its_set_up_failed_of_is_told_though_its_network_failed_of_th
     await runtime.close()
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("point", ["start.cgroup", "start.cloned", "start.ready"])
+async def test_who_makes_a_container_is_killed(
+    monkeypatch: pytest.MonkeyPatch, scratch: Path, cgroup_parent: str, point: str, times: int
+) -> None:
+    """Once is nobody's matter while it had not told of a process; else it is said that it can be repeated."""
+    once = "!" + str(scratch / "once") if times == 1 else ""
+    (scratch / "once").touch()
+    monkeypatch.setenv(failpoint.VARIABLE, f"{point}=kill{once}")
+    runtime = native(str(scratch / "data"), str(scratch / "run"), cgroup_parent)
+    await runtime.open()
+    await load_image(runtime, scratch)
+    await runtime.create(config("web"))
+    if once and point == "start.cgroup":
+        await runtime.start("web")
+    else:
+        with pytest.raises(Unavailable, match="helper process that was making the container was killed") as told:
+            await runtime.start("web")
+        assert "can be repeated" in told.value.hint
+        if once:
+            await runtime.start("web")
+    assert (await runtime.inspect("web")).state is (State.RUNNING if once else State.CREATED)
+    await runtime.remove("web", force=True)
+    await runtime.close()
+
+
 async def test_who_cannot_be_watched_for_want_of_descriptors_is_not_taken_for_dead(
     monkeypatch: pytest.MonkeyPatch, runtime: NativeRuntime
 ) -> None:
