@@ -157,3 +157,30 @@ def test_a_second_agent_is_refused(scratch: Path) -> None:
         (scratch / "b.sock").unlink(missing_ok=True)
         said = agent.trueup("agent", "-H", f"unix://{scratch}/b.sock", ok=(1,))
         assert "another agent holds it" in said and "Traceback" not in said
+
+
+def test_retries_are_counted_across_agents(scratch: Path) -> None:
+    """`docker run --restart on-failure:2` of what always fails, the agent killed meanwhile; then `docker start`."""
+    with AgentUnderTest(scratch) as agent:
+        policy = {"Name": "on-failure", "MaximumRetryCount": 2}
+        body = {"Image": IMAGE, "Cmd": ["sh", "-c", "sleep 0.5; exit 4"], "HostConfig": {"RestartPolicy": policy}}
+        made = agent.api("/containers/create", "POST", body)["Id"]
+        agent.api(f"/containers/{made}/start", "POST")
+
+        def told() -> tuple[str, int, int]:
+            tree = agent.api(f"/containers/{made}/json")
+            return tree["State"]["Status"], tree["RestartCount"], tree["State"]["ExitCode"]
+
+        agent.until("it was started again", lambda: told()[1] == 1)
+        agent.stop(signal.SIGKILL)
+        agent.start()
+        agent.until("it is over", lambda: told() == ("exited", 2, 4))
+        agent.stop(signal.SIGKILL)
+        agent.start()
+        agent.settled()
+        assert told() == ("exited", 2, 4)
+        agent.api(f"/containers/{made}/start", "POST")
+        assert told()[0] in ("running", "restarting")
+        assert told()[1] < 2
+        agent.until("it is over anew", lambda: told() == ("exited", 2, 4))
+        agent.api(f"/containers/{made}", "DELETE")
