@@ -11,6 +11,7 @@ from runtime.engine.model import EndpointConfig, Image, NetworkingConfig, PortBi
 from runtime.errors import InvalidInput
 
 _OUR_OPTIONS = "com.docker.network."
+_MAC = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
 
 
@@ -53,11 +54,17 @@ def endpoint_of(network: str, body: EndpointBody | None, *, links: Iterable[str]
         ipv4_address=(ipam and ipam.IPv4Address) or "",
         ipv6_address=(ipam and ipam.IPv6Address) or "",
         link_local_ips=tuple((ipam and ipam.LinkLocalIPs) or ()),
-        mac_address=body.MacAddress or mac,
+        mac_address=_mac(body.MacAddress or mac),
         gw_priority=body.GwPriority or 0,
         # options of drivers we do not have change nothing with dockerd either: they are only echoed
         driver_opts={k: v for k, v in (body.DriverOpts or {}).items() if k.startswith(_OUR_OPTIONS)},
     )
+
+
+def _mac(text: str) -> str:
+    if text and not _MAC.fullmatch(text):
+        raise InvalidInput(f"invalid MAC address: address {text}: invalid MAC address")
+    return text
 
 
 def normal_port(text: str) -> str:

@@ -116,9 +116,9 @@ def execute(command: Command, user: users.User) -> NoReturn:
 
 
 def shed(command: Command, user: users.User) -> None:
-    """Give up all that can be given up before the last moment. Raises OSError, InvalidInput or Unsupported."""
+    """Give up all that can be given up before the last moment. Raises OSError, CommandFailed, InvalidInput, Unsupported."""
     _join_keyring()
-    os.chdir(command.cwd)
+    _enter(command.cwd)
     keep = capability.mask(command.capabilities) & capability.all_known()
     if command.apparmor:
         _set_apparmor(command.apparmor)
@@ -181,6 +181,15 @@ def _set_apparmor(profile: str) -> None:
         if e.errno == errno.ENOENT:
             raise InvalidInput(f"{what}: none of that name is loaded", hint="apparmor_parser -r FILE loads one") from e
         raise KernelRefused(f"{what}: {e.strerror}", errno=e.errno or 0) from e
+
+
+def _enter(directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as e:
+        code = 127 if e.errno == errno.ENOENT else 126
+        text = f"cannot execute in {directory[:256]!r}: {(e.strerror or '').lower()}"
+        raise CommandFailed(text, exit_code=code) from e
 
 
 def _restore_signals() -> None:

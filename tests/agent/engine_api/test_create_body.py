@@ -207,6 +207,7 @@ def test_network_modes(mode: str, expected: str) -> None:
         ({"HostConfig": {**JOINED, "Dns": ["1.1.1.1"]}}, "conflicting options: dns and the network mode"),
         ({"HostConfig": {**JOINED, "ExtraHosts": ["a:1.1.1.1"]}}, "custom host-to-IP mapping and the network mode"),
         ({"MacAddress": "02:00:00:00:00:01", "HostConfig": JOINED}, "mac-address and the network mode"),
+        ({"MacAddress": "zz"}, "invalid MAC address: address zz"),
         ({"HostConfig": {"NetworkMode": "container:"}}, "invalid container format"),
         ({"HostConfig": {"OomScoreAdj": 2000}}, "range for oom score adj is"),
         ({"HostConfig": {"DeviceRequests": [{"Capabilities": [["gpu"]]}]}}, "could not select device driver"),

@@ -101,6 +101,18 @@ def test_what_cannot_be_executed(world: World, args: tuple[str, ...], code: int)
     run(world, test)
 
 
+@pytest.mark.parametrize(("cwd", "code"), [("/none", 127), ("none", 127), ("/etc/passwd", 126)])
+def test_where_nothing_can_be_executed(world: World, cwd: str, code: int) -> None:
+    async def test(w: World) -> None:
+        bundle = w.bundle("sleep", "60")
+        pending = await w.start(bundle)
+        with pytest.raises(CommandFailed, match=f"cannot execute in '{cwd}'") as e:
+            await w.exec(bundle, pending, "true", cwd=cwd)
+        assert e.value.exit_code == code
+
+    run(world, test)
+
+
 def test_only_the_very_container_is_entered(world: World) -> None:
     async def test(w: World) -> None:
         bundle = w.bundle("sleep", "60")
