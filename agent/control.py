@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from agent.settings import Settings
 from agent.views import PlanView, SpecFile
-from runtime.engine.model import Event, PortBinding
+from runtime.engine.model import Container, Event, PortBinding
 from runtime.engine.protocol import Runtime
 
 HealthState = Literal["none", "starting", "healthy", "unhealthy"]
@@ -238,6 +238,10 @@ class Control(Protocol):
 
         "stopped" is respected (no restart policy, no healing) until "running": API start, unpause, restart.
         """
+        ...
+
+    def failures(self, container: Container) -> int:
+        """How often in a row it failed, as its restart policy counts."""
         ...
 
     def changing(self, container_id: str, *, by: str) -> None:

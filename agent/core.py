@@ -29,7 +29,7 @@ from agent.stock import Stock
 from agent.targets import project_named, service_named
 from agent.views import PlanView
 from agent.why import why
-from runtime.engine.model import Event
+from runtime.engine.model import Container, Event
 from runtime.engine.protocol import Runtime
 from runtime.errors import Conflict, InvalidInput, NotFound
 
@@ -144,6 +144,10 @@ class Agent:
     def intend(self, container_id: str, state: Literal["running", "stopped"], *, by: str) -> None:
         """A person's own start or stop is respected."""
         self._ledger.intend(container_id, state, by)
+
+    def failures(self, container: Container) -> int:
+        """What the policy of a service's container has counted, or Docker's of any other."""
+        return self._ledger.failures(container)
 
     def changing(self, container_id: str, *, by: str) -> None:
         """Somebody changes a container through the API."""

@@ -13,6 +13,7 @@ from agent.effective import Pin
 from agent.facts import Attempt, Earlier, Facts, GoneBack, attempt_key
 from agent.journal import Journal
 from agent.observe import Observed, hash_of, number_of
+from agent.restart import counting_restarts
 from agent.revisions import Revisions, Verdict
 from runtime.engine.codec import from_json, to_json
 from runtime.engine.model import Container, State
@@ -117,6 +118,14 @@ class Ledger:
         )
         self._keep(name, after)
         yield container
+
+    def failures(self, container: Container) -> int:
+        """How often in a row a container failed, as its restart policy counts."""
+        owner = container.config.labels.get(labels.OWNER, "")
+        if not owner:
+            return counting_restarts(container, Attempt()).failures
+        key = attempt_key(f"{owner}/{number_of(container)}", hash_of(container))
+        return self.attempts.get(key, Attempt()).failures
 
     def sickened(self, container: Container) -> None:
         """Its health check gave a container of a spec up: it is started anew, less and less eagerly."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from agent.control import Control
 from agent.engine_api.hub import Hub
 from agent.facts import Attempt
-from agent.restart import counting_restarts, revival
+from agent.restart import revival
 from runtime.engine.model import Container, Image, Network, Snapshot, State, Volume
 from runtime.engine.protocol import Runtime
 from runtime.errors import InvalidInput, NotFound
@@ -45,7 +45,7 @@ class Engine:
         """Docker calls a container that ended and will be started again "restarting"."""
         if container.state is not State.EXITED or container.config.restart.name == "no":
             return container
-        tries = counting_restarts(container, Attempt())
+        tries = Attempt(failures=self.control.failures(container))
         next_step = revival(container, tries, now=0.0, stopped_by=self.control.stopped_by(container.id))
         return container if next_step.act == "leave" else replace(container, state=State.RESTARTING)
 

@@ -116,7 +116,7 @@ def execute(command: Command, user: users.User) -> NoReturn:
 
 
 def shed(command: Command, user: users.User) -> None:
-    """Give up all that can be given up before the last moment. Raises OSError, CommandFailed, InvalidInput, Unsupported."""
+    """Give up all that can be given up by now. Raises OSError, CommandFailed, InvalidInput, Unsupported."""
     _join_keyring()
     _enter(command.cwd)
     keep = capability.mask(command.capabilities) & capability.all_known()

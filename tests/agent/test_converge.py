@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from agent.engine_api.engine import Engine
+from agent.engine_api.hub import Hub
 from runtime.engine.memory import MemoryRuntime
-from runtime.engine.model import ContainerConfig, RestartPolicy
+from runtime.engine.model import ContainerConfig, RestartPolicy, State
 from runtime.errors import Conflict, NotFound
 from tests.agent.jump import clock, play
 from tests.agent.world import world
@@ -341,6 +343,27 @@ def test_retries_of_a_container_of_others_are_counted(tmp_path: Path) -> None:
             runtime.finish("ever", 0)
             await asyncio.sleep(300)
             assert w.running() == {"twice", "up"}
+
+    play(story())
+
+
+def test_a_service_that_is_started_again_after_long_runs_is_not_over(tmp_path: Path) -> None:
+    """Its policy forgets failures once a run was long; what the API tells of it does so, too."""
+
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            w.write("app.yaml", "services: {web: {image: busybox, command: sleep inf, restart: 'on-failure:1'}}")
+            await w.settle()
+            engine = Engine(w.agent, Hub(w.agent))
+            for _ in range(3):
+                await asyncio.sleep(60)
+                w.runtime.finish("app-web-1", 4)
+                assert (await engine.container("app-web-1")).state is State.RESTARTING
+                await asyncio.sleep(2)
+                assert (await engine.container("app-web-1")).state is State.RUNNING
+            w.runtime.finish("app-web-1", 4)
+            await asyncio.sleep(2)
+            assert (await engine.container("app-web-1")).state is State.EXITED
 
     play(story())
 

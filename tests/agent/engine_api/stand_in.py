@@ -10,7 +10,7 @@ from agent.control import Health, JournalEntry, Revision, Sampled, Status
 from agent.settings import Settings
 from agent.views import PlanView
 from runtime.engine.memory import MemoryRuntime
-from runtime.engine.model import Event
+from runtime.engine.model import Container, Event
 from runtime.errors import NotFound
 
 
@@ -43,6 +43,9 @@ class StandIn:
     def stopped_by(self, container_id: str) -> str:
         found = [a[2:] for a in self.asked if a[:2] == ("intend", container_id)]
         return str(found[-1][1]) if found and found[-1][0] == "stopped" else ""
+
+    def failures(self, container: Container) -> int:
+        return container.restart_count + 1
 
     async def plan(self, paths: Sequence[str] | None = None) -> PlanView:
         self.asked.append(("plan", paths))
