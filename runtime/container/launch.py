@@ -116,7 +116,7 @@ def execute(command: Command, user: users.User) -> NoReturn:
 
 
 def shed(command: Command, user: users.User) -> None:
-    """Give up all that can be given up by now. Raises OSError, CommandFailed, InvalidInput, Unsupported."""
+    """Give up all but what the last moment needs. Raises OSError, CommandFailed, InvalidInput, Unsupported."""
     _join_keyring()
     _enter(command.cwd)
     keep = capability.mask(command.capabilities) & capability.all_known()
