@@ -71,23 +71,13 @@ def run(
         _undo(bundle, conceived, started, listener)
         answer = {"aborted": True}
     except Exception as e:
-        cause = _last_words(started) if started and isinstance(e, BrokenPipeError) else e
+        cause = cloning.last_words(started.sock) if started and isinstance(e, BrokenPipeError) else e
         _undo(bundle, conceived, started, listener)
         answer = {"error": faults.to_wire(cause)}
     try:
         wire.send(client, wire.control(**answer))
     except wire.Closed:  # nobody wants to know: the container runs, or is undone
         pass
-
-
-def _last_words(started: Started) -> TrueupError:
-    """Why it is gone that was to be told something: its own error, or that somebody killed it."""
-    kind = b"-"
-    while kind and kind != link.FAILED:
-        kind, fds, message = link.receive(started.sock)
-        for fd in fds:
-            os.close(fd)
-    return cloning.failure(message)
 
 
 def _born_ahead(conceived: Conception, sandbox: Sandbox) -> tuple[Started, list[int]]:
