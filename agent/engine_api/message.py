@@ -45,6 +45,10 @@ class Duplex(Protocol):
         """Half-close: the client sees the end of our output."""
         ...
 
+    async def cut(self, reason: str) -> None:
+        """Let the client take what was written, then break off: it cannot think that this was all."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 CHUNK = 256 * 1024
+_RESET = struct.pack("ii", 1, 0)
 _HEAD_LOOKS, _HEAD_PAUSE = 40, 0.0005
 
 
@@ -85,6 +86,15 @@ class Raw:
         with contextlib.suppress(OSError):
             if self._writer.can_write_eof() and not self._writer.transport.is_closing():
                 self._writer.write_eof()
+
+    async def cut(self, reason: str) -> None:
+        """Send what is buffered, then a reset where the socket has one; `reason` has been written before."""
+        self._writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits for the last byte
+        await self._writer.drain()
+        sock = self._writer.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._writer.transport.abort()
 
     async def head_taken(self) -> None:
         """Wait a moment until the client has read the head by itself.

@@ -1,7 +1,7 @@
 """Docker's stream format and the pump between a client and a process's standard streams.
 
-Without a tty each piece travels in a frame: one byte 0 stdin, 1 stdout or 2 stderr, three zero bytes,
-the length as 4 bytes big-endian, then the piece. With a tty the bytes travel bare.
+Without a tty each piece travels in a frame: one byte 0 stdin, 1 stdout, 2 stderr or 3 for an error of ours, three
+zero bytes, the length as 4 bytes big-endian, then the piece. With a tty the bytes travel bare.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agent.engine_api.message import Duplex
 from runtime.engine.protocol import Stdio
 from runtime.errors import InvalidInput, TrueupError
 
-_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
+_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2, "error": 3}
 DEFAULT_DETACH = b"\x10\x11"  # ctrl-p, ctrl-q
 
 
@@ -80,6 +80,10 @@ class Wiring:
             return b""
         return data if self.tty else frame(stream, data)
 
+    def last_words(self, reason: str) -> bytes:
+        """What tells the client why it gets no more: Docker's clients fail with such a frame, a person reads a line."""
+        return f"\r\n{reason}\r\n".encode() if self.tty else frame("error", reason.encode())
+
 
 async def pump(
     client: Duplex, stdio: Stdio, wiring: Wiring, settle: Callable[[], Awaitable[None]] | None = None
@@ -88,6 +92,7 @@ async def pump(
 
     `settle` is awaited before the client learns of the end: what it asks next is known by then.
     True when the client detached by its keys. The process's end of input does not end the pump.
+    Raises the TrueupError that kept output back, after the client was told.
     """
     output = asyncio.ensure_future(_output(client, stdio, wiring, settle))
     tasks: set[asyncio.Future[bool]] = {output}
@@ -108,9 +113,14 @@ async def pump(
 
 
 async def _output(client: Duplex, stdio: Stdio, wiring: Wiring, settle: Callable[[], Awaitable[None]] | None) -> bool:
-    while piece := await stdio.read():
-        if data := wiring.encode(*piece):
-            await client.write(data)
+    try:
+        while piece := await stdio.read():
+            if data := wiring.encode(*piece):
+                await client.write(data)
+    except TrueupError as e:
+        await client.write(wiring.last_words(str(e)))
+        await client.cut(str(e))
+        raise
     if settle is not None:
         await settle()
     await client.close_write()

@@ -15,6 +15,8 @@ from runtime.errors import InvalidInput
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
+_NORMAL, _FAILED = 1000, 1011
+_LONGEST_REASON = 123  # bytes; our reasons are ASCII
 _FRAME_LIMIT = 1 << 20
 
 
@@ -82,9 +84,16 @@ class Socket:
 
     async def close_write(self) -> None:
         """Say goodbye (status 1000), once."""
+        await self._close(_NORMAL, b"")
+
+    async def cut(self, reason: str) -> None:
+        """Say that it went wrong (status 1011), once."""
+        await self._close(_FAILED, reason.encode()[:_LONGEST_REASON])
+
+    async def _close(self, status: int, reason: bytes) -> None:
         if not self._closed:
             self._closed = True
-            await self._raw.write(frame(_CLOSE, struct.pack(">H", 1000)))
+            await self._raw.write(frame(_CLOSE, struct.pack(">H", status) + reason))
             await self._raw.close_write()
 
     async def _frame(self) -> tuple[int, bytes]:

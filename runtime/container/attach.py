@@ -1,7 +1,8 @@
 """Attached clients of one container: everybody sees the output, anybody may type.
 
 A client that does not read fills its own buffer and is then cut off; it never holds up the others for
-longer than a second, nor grows our memory. At the container's end it has two more to take what waits for it.
+longer than three seconds, nor grows our memory. At the container's end it has a while to take what waits for it.
+What it gets stands between BEGIN and END, so that who was cut off knows.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from runtime.container import wire
 from runtime.container.events import Share
 
 BUFFER = 1 << 20
-PATIENCE = 1.0  # seconds a client may stand still with a full buffer
+PATIENCE = 3.0  # seconds a client may stand still with a full buffer
 _DEAF = 1.0  # seconds until to try again to take in who knocks
-_LAST_PATIENCE = 2.0  # seconds for what still waits at the end
+_LAST_PATIENCE = 10.0  # seconds for what still waits at the end
 
 
 class Client:
@@ -103,6 +104,7 @@ class Hub:
                 return
             sock.setblocking(False)
             self._clients[sock.fileno()] = Client(sock)
+            self._clients[sock.fileno()].send(wire.frame(wire.BEGIN))
             self._watch(self._clients[sock.fileno()])
             self._read(self._clients[sock.fileno()])  # a terminal's size, say, counts from the first moment
 
@@ -144,7 +146,7 @@ class Hub:
         self._listener.close()
         self._closing_at = time.monotonic() + _LAST_PATIENCE
         for client in list(self._clients.values()):
-            if client.send(b"") and client.pending:
+            if client.send(wire.frame(wire.END)) and client.pending:
                 self._watch(client)
             else:
                 self._drop(client)

@@ -237,13 +237,13 @@ class Spawner:
         return await Connection.open(path or self._path, "the spawner")
 
 
-async def attach(run_directory: str, container_id: str) -> AttachedStdio:
+async def attach(run_directory: str, container_id: str, spool_directory: str) -> AttachedStdio:
     """Attach to a running container's streams, from now on. Raises Unavailable when it has no monitor.
 
-    `run_directory` is the container's own, as in its bundle.
+    `run_directory` is the container's own, as in its bundle; in `spool_directory` output waits for a slow reader.
     """
-    path = f"{run_directory}/attach.sock"
-    return AttachedStdio(await Connection.open(path, f"the monitor of container {container_id[:12]}"))
+    connection = await Connection.open(f"{run_directory}/attach.sock", f"the monitor of container {container_id[:12]}")
+    return AttachedStdio(connection, container_id, spool_directory)
 
 
 def filter_of(bundle: Bundle, capabilities: tuple[str, ...]) -> str:

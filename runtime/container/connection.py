@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from runtime.container import faults, wire
@@ -64,6 +65,23 @@ class Connection:
     async def receive_control(self) -> dict[str, Any]:
         """The next control message. Raises the error it carries, Lost at the end."""
         return _checked(await self.receive())
+
+    def take(self) -> bytes | None:
+        """Bytes that are there now, as they came; None when there are none, b"" at the end."""
+        try:
+            return self._sock.recv(_CHUNK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def watch(self, on_readable: Callable[[], None] | None) -> None:
+        """Have `on_readable` called whenever `take` gives something, until None is given instead."""
+        loop, fd = asyncio.get_running_loop(), self._sock.fileno()
+        if on_readable is not None:
+            loop.add_reader(fd, on_readable)
+        elif fd >= 0:
+            loop.remove_reader(fd)
 
     def take_fds(self) -> list[int]:
         """The descriptors received so far; they are the caller's from now on."""

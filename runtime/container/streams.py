@@ -7,13 +7,17 @@ import fcntl
 import os
 import struct
 import termios
+from collections import deque
 from typing import Literal, Protocol
 
 from runtime.container import wire
+from runtime.container.backlog import Backlog
 from runtime.container.connection import Connection
+from runtime.errors import Unavailable
 
 Piece = tuple[Literal["stdout", "stderr"], bytes]
 _CHUNK = 64 << 10
+_OUTPUTS: dict[int, Literal["stdout", "stderr"]] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 
 
 class Stdio(Protocol):
@@ -27,17 +31,83 @@ class Stdio(Protocol):
 
 
 class AttachedStdio:
-    """Streams of a container, shared with everybody else who is attached."""
+    """Streams of a container, shared with everybody else who is attached.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    What the monitor sends is taken at once, so that neither it nor the container waits for whoever calls `read`.
+    """
+
+    def __init__(self, connection: Connection, container_id: str, directory: str) -> None:
+        """`directory` is where output may wait that nobody has read yet."""
+        self._connection, self._id = connection, container_id
+        self._parser = wire.Parser()
+        self._frames: deque[tuple[int, bytes]] = deque()
+        self._backlog = Backlog(directory, self._listen)
+        self._reader: asyncio.Future[None] | None = None
+        self._begun = self._ended = self._closed = False
+        self._watching = self._too_slow = False
+        self._listen()
 
     async def read(self) -> Piece | None:
-        """The next piece of output; None once, at its end."""
-        frame = await self._connection.receive()
-        if frame is None:
-            return None
-        return ("stderr" if frame[0] == wire.STDERR else "stdout"), frame[1]
+        """The next piece of output; None once, at its end. Raises Unavailable when we cannot have what follows."""
+        while True:
+            while self._frames:
+                kind, data = self._frames.popleft()
+                if name := _OUTPUTS.get(kind):
+                    return name, data
+                self._begun = kind == wire.BEGIN
+            if not (data := await self._bytes()):
+                break
+            self._frames.extend(self._parser.feed(data))
+        if self._begun:
+            raise self._cut_off()
+        return None
+
+    async def _bytes(self) -> bytes:
+        """What came next; b"" at the end."""
+        while not self._backlog.holds:
+            if self._ended:
+                return b""
+            if (data := self._connection.take()) is not None:
+                return data
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        try:
+            return await self._backlog.take()
+        except OSError as e:
+            raise Unavailable(
+                f"cannot show all output of container {self._id[:12]}: what waited on disk cannot be read: {e.strerror}"
+            ) from e
+
+    def _listen(self) -> None:
+        if not (self._watching or self._ended or self._closed or self._backlog.full):
+            self._watching = True
+            self._connection.watch(self._readable)
+
+    def _readable(self) -> None:
+        if self._reader is not None:  # it takes by itself, without a copy
+            if not self._reader.done():
+                self._reader.set_result(None)
+            self._reader = None
+            return
+        data = self._connection.take()
+        if data:
+            self._backlog.put(data)
+        elif data is not None:
+            self._ended = True
+        if self._ended or self._backlog.full:
+            self._too_slow |= self._backlog.full
+            self._watching = False
+            self._connection.watch(None)
+
+    def _cut_off(self) -> Unavailable:
+        cause = (
+            "its client is too slow, and no more of it can wait here"
+            if self._too_slow
+            else "its monitor was killed, or nobody here took it for a while"
+        )
+        return Unavailable(
+            f"cannot show all output of container {self._id[:12]}: {cause}", hint="the container's log has the rest"
+        )
 
     async def write(self, data: bytes) -> None:
         """Hand bytes to the container's stdin."""
@@ -53,8 +123,11 @@ class AttachedStdio:
         await self._connection.send(wire.frame(wire.RESIZE, wire.SIZE.pack(rows, columns)))
 
     async def close(self) -> None:
-        """Let go; the container runs on."""
+        """Let go, also of what was not read; the container runs on."""
+        self._closed = True
+        self._connection.watch(None)
         self._connection.close()
+        await self._backlog.close()
 
 
 class ExecStdio:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 HEADER = struct.Struct("!BI")
-CONTROL, STDIN, STDOUT, STDERR, STDIN_EOF, RESIZE, KEEP = range(7)
+CONTROL, STDIN, STDOUT, STDERR, STDIN_EOF, RESIZE, KEEP, BEGIN, END = range(9)
 SIZE = struct.Struct("!HH")  # rows, columns
 LARGEST = 64 << 20
 

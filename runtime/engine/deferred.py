@@ -23,10 +23,12 @@ class DeferredStdio:
         """Whether it was neither connected nor closed."""
         return not self._real.done()
 
-    def connect(self, real: Stdio) -> None:
-        """The container starts: from here on calls reach it."""
-        if self.waiting:
-            self._real.set_result(real)
+    def connect(self, real: Stdio) -> bool:
+        """The container starts: from here on calls reach it; False when it was closed, and has no use for `real`."""
+        if not self.waiting:
+            return False
+        self._real.set_result(real)
+        return True
 
     async def read(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
         """The next piece of output; None once, at its end."""

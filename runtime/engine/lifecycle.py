@@ -28,6 +28,7 @@ from runtime.engine.hub import Hub
 from runtime.engine.layout import Layout
 from runtime.engine.model import Exit
 from runtime.engine.oom import OomWatch
+from runtime.engine.protocol import Stdio
 from runtime.engine.record import Run
 from runtime.engine.signals import DEFAULT, known, number_of
 from runtime.engine.wiring import Wiring, binding
@@ -153,9 +154,14 @@ class Lifecycle:
 
     async def _connect_waiting(self, entry: Entry) -> None:
         for stdio in entry.waiting:
-            if stdio.waiting:
-                stdio.connect(await attach(self.layout.run_container(entry.record.id), entry.record.id))
+            if stdio.waiting and not stdio.connect(real := await self.attach(entry)):
+                await real.close()
         entry.waiting = []
+
+    async def attach(self, entry: Entry) -> Stdio:
+        """The streams of a running container. Raises Unavailable."""
+        id = entry.record.id
+        return await attach(self.layout.run_container(id), id, self.layout.root)
 
     def _started(self, entry: Entry, run: Run) -> None:
         ports = tuple(binding(p) for p in run.publishes) or entry.record.host_ports

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from runtime.container import logs
-from runtime.container.client import attach
 from runtime.container.config import ExecRequest
 from runtime.container.logwriter import log_path
 from runtime.container.store import Store
@@ -133,7 +132,7 @@ class NativeInside(NativeObjects):
         """The streams of a container from now on; before it runs, from its start on."""
         entry = self.find(ref)
         if entry.running:
-            return await attach(self.layout.run_container(entry.record.id), entry.record.id)
+            return await self.lifecycle.attach(entry)
         deferred = DeferredStdio()
         entry.waiting = [*(w for w in entry.waiting if w.waiting), deferred]
         return deferred

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.cli.logs import split_frames
 from agent.engine_api.streams import DetachScanner, Wiring, frame, parse_detach_keys, pump
-from runtime.errors import InvalidInput
+from runtime.errors import InvalidInput, Unavailable
 
 
 @given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(max_size=50))), st.integers(1, 20))
@@ -58,7 +58,7 @@ class Client:
     """A client that types what it is given."""
 
     def __init__(self, typed: list[bytes]) -> None:
-        self.typed, self.seen, self.closed = typed, b"", False
+        self.typed, self.seen, self.closed, self.cut_for = typed, b"", False, ""
 
     async def read(self) -> bytes:
         if self.typed:
@@ -70,6 +70,9 @@ class Client:
 
     async def close_write(self) -> None:
         self.closed = True
+
+    async def cut(self, reason: str) -> None:
+        self.cut_for = reason
 
 
 class Cat:
@@ -107,6 +110,19 @@ def test_pump_ends_at_detach_keys_and_leaves_the_process_alone() -> None:
     client, cat = Client([b"a", b"\x10\x11"]), Cat()
     assert asyncio.run(pump(client, cat, Wiring(tty=True, stdin=True))) is True
     assert cat.closed
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_pump_tells_a_client_that_it_does_not_get_all(tty: bool) -> None:
+    class Lost(Cat):
+        async def read(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
+            raise Unavailable("cannot show all output")
+
+    client, lost = Client([]), Lost()
+    with pytest.raises(Unavailable):
+        asyncio.run(pump(client, lost, Wiring(tty=tty, stdin=False)))
+    assert client.seen == (b"\r\ncannot show all output\r\n" if tty else frame("error", b"cannot show all output"))
+    assert client.cut_for == "cannot show all output" and not client.closed and lost.closed
 
 
 def test_wiring_leaves_out_what_was_not_asked_for() -> None:

@@ -213,7 +213,7 @@ def test_who_cannot_be_taken_in_is_not_news_until_later(tmp_path: Path, monkeypa
         ((_, fd, happened),) = events.wait(1)
         hub.event(fd, happened)
         hub.broadcast(wire.STDOUT, b"x")
-        assert client.recv(100) == wire.frame(wire.STDOUT, b"x")
+        assert client.recv(100) == wire.frame(wire.BEGIN) + wire.frame(wire.STDOUT, b"x")
     hub.close()
 
 

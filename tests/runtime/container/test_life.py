@@ -381,7 +381,10 @@ def test_attached_clients_see_all_and_may_type(world: World) -> None:
         bundle = w.bundle("sh", "-c", "read a; echo got $a; cat; echo end", open_stdin=True, stdin_once=True)
         pending = await w.spawner.start(bundle)
         w.started.append((bundle, pending))
-        one, two = await attach(bundle.run_directory, bundle.id), await attach(bundle.run_directory, bundle.id)
+        one, two = (
+            await attach(bundle.run_directory, bundle.id, bundle.directory),
+            await attach(bundle.run_directory, bundle.id, bundle.directory),
+        )
         await pending.release()
         await one.write(b"hello\n" + b"x" * 300_000)
         await one.close_stdin()
@@ -402,7 +405,7 @@ def test_a_client_that_does_not_read_is_cut_off(world: World) -> None:
         bundle = w.bundle("sh", "-c", "head -c 8000000 /dev/zero | tr '\\0' x; echo; echo end", log=Log(max_bytes=0))
         pending = await w.spawner.start(bundle)
         w.started.append((bundle, pending))
-        stuck = await attach(bundle.run_directory, bundle.id)
+        stuck = await attach(bundle.run_directory, bundle.id, bundle.directory)
         await pending.release()
         assert (await asyncio.wait_for(w.end(bundle, pending), 20 * SLOW)).code == 0
         assert (await w.output(bundle)).endswith("end\n")
@@ -417,7 +420,7 @@ def test_a_terminal(world: World) -> None:
         bundle = w.bundle(*bundle.args, tty=True, open_stdin=True)
         pending = await w.spawner.start(bundle)
         w.started.append((bundle, pending))
-        client = await attach(bundle.run_directory, bundle.id)
+        client = await attach(bundle.run_directory, bundle.id, bundle.directory)
         await client.resize(22, 99)
         await pending.release()
         await client.write(b"abc\n")

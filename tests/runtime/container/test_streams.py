@@ -51,7 +51,7 @@ def test_stdin_ends_with_its_client_only_if_once(world: World, once: bool) -> No
         bundle = w.bundle("sh", "-c", "cat; echo end; sleep 60", open_stdin=True, stdin_once=once)
         pending = await w.spawner.start(bundle)
         w.started.append((bundle, pending))
-        client = await attach(bundle.run_directory, bundle.id)
+        client = await attach(bundle.run_directory, bundle.id, bundle.directory)
         await pending.release()
         await client.write(b"typed\n")
         assert await client.read() == ("stdout", b"typed\n")

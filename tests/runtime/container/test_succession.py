@@ -59,7 +59,7 @@ async def spawner_replaced(w: World, bundle: Bundle) -> None:
     await kill(first)
     await settle(lambda: spawner_pid(w) not in (0, first))
     await w.spawner._ask({"op": "version"})  # whoever answers was forked after it had asked the monitors
-    client = await attach(bundle.run_directory, bundle.id)
+    client = await attach(bundle.run_directory, bundle.id, bundle.directory)
     await client.resize(24, 80)
     sock = client._connection._sock
     # a monitor that has read this has answered who came before
@@ -72,7 +72,7 @@ async def succeeded(bundle: Bundle, *earlier: Identity) -> None:
     await settle(lambda: monitor_of(bundle) not in earlier and monitor_of(bundle).alive())
     for _ in range(int(3000 * SLOW)):
         try:
-            await (await attach(bundle.run_directory, bundle.id)).close()
+            await (await attach(bundle.run_directory, bundle.id, bundle.directory)).close()
             return
         except Unavailable:
             await asyncio.sleep(0.01)
@@ -172,7 +172,7 @@ def test_a_terminal_stays_open(world: World, together: bool) -> None:
             monitor = monitor_of(bundle)
             await kill(monitor.pid, *([spawner_pid(w)] if together else []))
             await succeeded(bundle, monitor)
-            client = await attach(bundle.run_directory, bundle.id)
+            client = await attach(bundle.run_directory, bundle.id, bundle.directory)
             await client.write(word + b"\n")
             text = b""
             while text.count(word) < 2:  # the echo, and what cat says
@@ -195,7 +195,7 @@ def test_standard_input_stays_open(world: World) -> None:
         monitor = monitor_of(bundle)
         await kill(spawner_pid(w), monitor.pid)
         await succeeded(bundle, monitor)
-        client = await attach(bundle.run_directory, bundle.id)
+        client = await attach(bundle.run_directory, bundle.id, bundle.directory)
         await client.write(b"typed\n")
         assert await asyncio.wait_for(client.read(), 30 * SLOW) == ("stdout", b"typed\n")
         await client.close()
