@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Mapping
 
-from runtime.container.logwriter import STREAMS, LogWriter
+from runtime.container.logwriter import STREAMS, LogWriter, portions
 from runtime.kernel import failpoint
 from runtime.kernel.libc import call
 
@@ -75,7 +75,8 @@ class Intake:
             raise
         except OSError:  # the run directory is full: bytes that are read at once can be lost with us
             data = os.read(pipe, CHUNK)
-            self._log.write(stream, data)
+            for piece in portions(self._log, data):
+                self._log.write(stream, piece)
             return data
         if data:
             failpoint.passing("intake.taken")
@@ -95,10 +96,17 @@ class Intake:
         return self._spool(stream).take(pipe)
 
     def _write(self, stream: int, data: bytes) -> None:
+        left = len(data)
+        for piece in portions(self._log, data):
+            left -= len(piece)
+            self._write_piece(stream, piece, left)
+
+    def _write_piece(self, stream: int, data: bytes, left: int) -> None:
+        """Write what has `left` bytes after it, and note it before the next one may rotate the log."""
         spool = self._spools[stream]
         held = self._log.write(stream, data)
         failpoint.passing("intake.written")
-        self._done[stream] = max(self._done[stream], spool.end - held)
+        self._done[stream] = max(self._done[stream], spool.end - left - held)
         try:
             self._note()
         except OSError:  # a successor goes by the last note there is

@@ -1,4 +1,4 @@
-"""Writing a container's output to disk: records per line, many lines at a time, never more than the cap.
+"""Writing a container's output to disk: records per line, many lines at a time, and no more than the cap by a line.
 
 `json-file` is Docker's format, so that every log shipper reads it. Chunks are escaped and framed with
 a few passes of C-speed replacement; all lines of one chunk carry the time it was read. A tail without
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from runtime.container import logsinks
@@ -21,6 +22,7 @@ STDOUT, STDERR = 1, 2
 STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
 LOCAL_HEADER = struct.Struct("!QBI")  # nanoseconds, stream, length
 _LONGEST_TAIL = 16 << 10
+_LONGEST_ESCAPE, _AROUND = 6, 80  # bytes a byte can become, and those around each line
 _BEGIN = b'{"log":"'
 _PLAIN = bytes({*range(0x20, 0x100), 0x0A} - {0x7F})
 _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]")
@@ -31,6 +33,10 @@ class LogWriter(Protocol):
 
     def write(self, stream: int, data: bytes) -> int:
         """Add output as it was read; how many of the stream's last bytes wait in memory for more."""
+        ...
+
+    def portion(self, data: bytes) -> int:
+        """How much of `data` to write in one go, so that no file passes its cap by more than one line."""
         ...
 
     def position(self) -> tuple[int, int]:
@@ -79,6 +85,10 @@ class Both:
         self._logger.write(stream, data)
         return self._file.write(stream, data)
 
+    def portion(self, data: bytes) -> int:
+        """As the file can take it."""
+        return self._file.portion(data)
+
     def position(self) -> tuple[int, int]:
         """Of the file."""
         return self._file.position()
@@ -100,6 +110,10 @@ class NoLog:
         """Nothing."""
         return 0
 
+    def portion(self, data: bytes) -> int:
+        """All of it."""
+        return len(data)
+
     def position(self) -> tuple[int, int]:
         """Nowhere."""
         return 0, 0
@@ -116,6 +130,27 @@ class _OnFile:
 
     def __init__(self, file: RotatingFile) -> None:
         self._file = file
+
+    def portion(self, data: bytes) -> int:
+        """Whole lines that fit into the newest file, or one line that does not."""
+        room = self._file.room()
+        if not room or self._most(data) <= room:
+            return len(data)
+        size = min(len(data), room)
+        while size and (length := self._length(data[:size])) > room:
+            size = data.rfind(b"\n", 0, min(size * room // length, size - 1)) + 1
+        if size < len(data):
+            size = data.rfind(b"\n", 0, size) + 1
+        line = data.find(b"\n") + 1 or len(data)
+        return size or min(line, _LONGEST_TAIL)
+
+    def _most(self, data: bytes) -> int:
+        """Bytes it can come to on disk at most; quickly told."""
+        return len(data) * _LONGEST_ESCAPE + (data.count(b"\n") + 1) * _AROUND
+
+    def _length(self, data: bytes) -> int:
+        """Bytes it comes to on disk, and hardly less than that."""
+        raise NotImplementedError
 
     def position(self) -> tuple[int, int]:
         """Of its file."""
@@ -146,6 +181,9 @@ class JsonFile(_OnFile):
             self._tails[stream] += tail
         return len(self._tails[stream])
 
+    def _length(self, data: bytes) -> int:
+        return len(encode(data, "stdout", 0))
+
     def close(self) -> None:
         """Write what waits for a newline that will not come."""
         for stream, tail in self._tails.items():
@@ -163,9 +201,20 @@ class LocalFile(_OnFile):
         self._file.append(LOCAL_HEADER.pack(time.time_ns(), stream, len(data)) + data)
         return 0
 
+    def _length(self, data: bytes) -> int:
+        return LOCAL_HEADER.size + len(data)
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+
+def portions(log: LogWriter, data: bytes) -> Iterator[bytes]:
+    """`data` in pieces that are each to be written in one go."""
+    while (size := log.portion(data)) < len(data):
+        yield data[:size]
+        data = data[size:]
+    yield data
 
 
 def encode(data: bytes, stream: str, now_ns: int) -> memoryview:

@@ -181,7 +181,8 @@ class Monitor:
             self._end_of(fd)
             return 0
         if not self._intake:
-            self._log.write(stream, data)
+            for piece in logwriter.portions(self._log, data):
+                self._log.write(stream, piece)
         self.hub.broadcast(wire.STDOUT if stream == logwriter.STDOUT else wire.STDERR, data)
         return len(data)
 

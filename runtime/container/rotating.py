@@ -22,6 +22,10 @@ class RotatingFile:
             return 0, 0
         return self._inode, self._size
 
+    def room(self) -> int:
+        """Bytes that the newest file may still get; 0 when there is no bound."""
+        return max(self._max_bytes - self._size, 1) if self._max_bytes else 0
+
     def rewind(self, inode: int, length: int) -> None:
         """Cut off what was added after `position` was that."""
         if not inode or self.position() == (0, 0):

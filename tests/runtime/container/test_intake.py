@@ -58,7 +58,7 @@ def lines(directory: Path, stream: str) -> list[str]:
     return "".join(r["log"] for r in records if r["stream"] == stream).splitlines()
 
 
-@pytest.mark.parametrize("max_bytes", [0, 40_000])
+@pytest.mark.parametrize("max_bytes", [0, 120_000])
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_at_every_chunk(
     tmp_path: Path, streams: stdio.Stdio, monkeypatch: pytest.MonkeyPatch, place: str, max_bytes: int

@@ -101,6 +101,24 @@ def test_the_cap_holds_with_and_without_newlines(tmp_path: Path, kind: str) -> N
     assert collect(path)[-1].data.endswith(b"x" * 1000)
 
 
+@pytest.mark.parametrize("kind", ["json-file", "local"])
+@pytest.mark.parametrize("line", [b"\n", b"7\n", b'"\\\x00"\n', b"x" * 3000 + b"\n", b"x" * 40_000])
+def test_a_small_cap_holds_within_one_line(tmp_path: Path, kind: str, line: bytes) -> None:
+    path = Path(logwriter.log_path("c", str(tmp_path), kind))
+    cap, chunk = 20_000, line * max(12_000 // len(line), 2)
+    writer = (JsonFile if kind == "json-file" else LocalFile)(RotatingFile(str(path), cap, 200))
+    for _ in range(2):
+        for piece in logwriter.portions(writer, chunk):
+            writer.write(STDOUT, piece)
+    writer.close()
+    files = list(tmp_path.iterdir())
+    longest = min(len(logwriter.encode(line, "stdout", 0)), 17_000)
+    assert max(p.stat().st_size for p in files) <= cap + longest
+    assert sum(p.stat().st_size > cap // 3 for p in files) >= len(files) * 3 // 4 - 1, "and they are used"
+    told = b"".join(e.data for e in collect(path))
+    assert told == chunk * 2
+
+
 def test_a_follower_across_rotations_loses_and_repeats_nothing(tmp_path: Path) -> None:
     path = tmp_path / "c-json.log"
     writer = JsonFile(RotatingFile(str(path), 20_000, 50))
