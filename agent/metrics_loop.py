@@ -86,6 +86,9 @@ def engine_metrics(
         states.add_metric([state], sum(c.state == state for c in containers))
     yield states
     yield CounterMetricFamily("engine_daemon_events", "Events of the runtime", value=rounds.events)
+    yield CounterMetricFamily(
+        "logger_log_write_operations_failed", "Writes to logs that failed", value=rounds.log_failures
+    )
     yield CounterMetricFamily("engine_daemon_health_checks", "Health checks run", value=checks[0])
     yield CounterMetricFamily("engine_daemon_health_checks_failed", "Health checks that failed", value=checks[1])
     for thing, actions in (

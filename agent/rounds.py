@@ -40,6 +40,7 @@ class Rounds:
         self.wakeups = 0
         self.retries = 0
         self.events = 0
+        self.log_failures = 0  # writes to containers' logs
         self.lanes = Histogram()
         self.rollbacks: Counter[str] = Counter()  # by service
         self.ends: Counter[tuple[str, str]] = Counter()  # (owner or container name, cause)

@@ -67,6 +67,7 @@ class Teller:
         elif event.action == "die" and event.id in self._stopped:
             event = replace(event, attributes={**event.attributes, ENDED_BY: self._stopped[event.id]})
         elif event.type == "daemon":
+            self._rounds.log_failures += int(event.attributes.get("failures", "0"))
             self._journal.write(
                 project="", kind=event.action, cause="seen by the runtime", detail=event.attributes.get("message", "")
             )

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from runtime.container import logsinks
 from runtime.container.config import Log
+from runtime.container.losses import Losses
 from runtime.container.rotating import RotatingFile
 from runtime.errors import InvalidInput
 
@@ -57,11 +58,13 @@ def log_path(bundle_id: str, directory: str, driver: str) -> str:
     return f"{directory}/{bundle_id}-json.log" if driver == "json-file" else f"{directory}/local.log"
 
 
-def open_log(container_id: str, directory: str, log: Log) -> LogWriter:
-    """The writer for a driver. Raises InvalidInput for one there is none of, or options it cannot carry out."""
+def open_log(container_id: str, directory: str, log: Log, losses: Losses | None = None) -> LogWriter:
+    """The writer for a driver; `losses` is told of what its disk refuses.
+
+    Raises InvalidInput for one there is none of, or options it cannot carry out."""
     if log.driver == "none":
         return NoLog()
-    file = RotatingFile(log_path(container_id, directory, log.driver), log.max_bytes, log.max_files)
+    file = RotatingFile(log_path(container_id, directory, log.driver), log.max_bytes, log.max_files, losses)
     if log.driver == "json-file":
         return JsonFile(file)
     if log.driver == "local":

@@ -19,6 +19,7 @@ from runtime.container.charge import Charge, Held
 from runtime.container.config import Log
 from runtime.container.events import Events
 from runtime.container.intake import CHUNK, Intake
+from runtime.container.losses import Losses
 from runtime.container.remains import Remains
 from runtime.kernel import failpoint, process
 from runtime.kernel.cgroup import Cgroup
@@ -60,7 +61,7 @@ class Monitor:
         self._status = status
         self._outputs = {held.stdout: logwriter.STDOUT, held.stderr: logwriter.STDERR}
         self._outputs.pop(-1, None)
-        self._log = logwriter.open_log(mine.id, mine.directory, Log(**mine.log))
+        self._log = logwriter.open_log(mine.id, mine.directory, Log(**mine.log), Losses(mine.run_directory, mine.id))
         direct = mine.tty or mine.log["driver"] == "none"  # a terminal cannot be spliced from, and nothing can be lost
         self._intake = None if direct else Intake(mine.run_directory, self._log, self._outputs)
         self.share = events.share(self._event)

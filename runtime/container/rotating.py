@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 
+from runtime.container.losses import Losses
+
 
 class RotatingFile:
     """Appends to `path`; before it would pass `max_bytes` it becomes `path.1`, of which `max_files` - 1 are kept."""
 
-    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+    def __init__(self, path: str, max_bytes: int, max_files: int, losses: Losses | None = None) -> None:
+        """`losses` is told of what the disk refuses."""
         self._path, self._max_bytes, self._max_files = path, max_bytes, max(max_files, 1)
+        self._losses = losses
         self._fd = -1
         self._inode = self._size = 0
 
@@ -37,21 +41,31 @@ class RotatingFile:
 
     def append(self, data: bytes | memoryview) -> None:
         """Add whole records; what the disk refuses is lost, silently for the container."""
+        view = memoryview(data)
         try:
             if self._fd < 0:
                 self._open()
             if self._max_bytes and self._size and self._size + len(data) > self._max_bytes:
                 self._rotate()
-            view = memoryview(data)
             while view:
                 written = os.write(self._fd, view)
                 self._size += written
                 view = view[written:]
-        except OSError:  # disk full, directory gone: try afresh with the next piece
-            self.close()
+        except OSError as e:  # disk full, directory gone: try afresh with the next piece
+            self._let_go()
+            if self._losses:
+                self._losses.failed(len(view), e)
+        else:
+            if self._losses:
+                self._losses.kept()
 
     def close(self) -> None:
         """Let go of the file."""
+        self._let_go()
+        if self._losses:
+            self._losses.over()
+
+    def _let_go(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -63,7 +77,7 @@ class RotatingFile:
         self._inode, self._size = found.st_ino, found.st_size
 
     def _rotate(self) -> None:
-        self.close()
+        self._let_go()
         for number in range(self._max_files - 1, 0, -1):
             newer = f"{self._path}.{number - 1}" if number > 1 else self._path
             try:

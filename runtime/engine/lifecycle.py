@@ -26,6 +26,7 @@ from runtime.engine.entry import Entry
 from runtime.engine.freezer import Freezer
 from runtime.engine.hub import Hub
 from runtime.engine.layout import Layout
+from runtime.engine.log_watch import LogWatch
 from runtime.engine.model import Exit
 from runtime.engine.oom import OomWatch
 from runtime.engine.protocol import Stdio
@@ -71,6 +72,7 @@ class Lifecycle:
         self.freezer = Freezer(layout, self.remember, hub)
         self.spawner: Spawner
         self.oom = OomWatch(hub)
+        self.logs = LogWatch(hub, layout.run_dir, named)
         self.save = save
         self._surround = surround
         self._ended = ended
@@ -338,6 +340,7 @@ class Lifecycle:
     async def close(self) -> None:
         """Wait for ends that are being recorded."""
         self.oom.close()
+        self.logs.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
 

@@ -63,6 +63,7 @@ class NativeRuntime(NativeNetworks):
     async def resync(self) -> list[str]:
         """Recovery once more while running: heal what others changed in the kernel; texts of what had drifted."""
         await self._have_run_directory()
+        self.lifecycle.logs.look()
         drift = await self.wiring.sync(self._present)
         drift += await mending.mend(self.entries, self.find, self.lifecycle, self.wiring)
         if self.surround.machine.memory is None:
@@ -74,7 +75,11 @@ class NativeRuntime(NativeNetworks):
 
     def alerts(self) -> tuple[str, ...]:
         """What waits for a person."""
-        return (*recovery.damaged(self.store, self.entries), *mending.cut_off(self.entries, self.layout))
+        return (
+            *recovery.damaged(self.store, self.entries),
+            *mending.cut_off(self.entries, self.layout),
+            *self.lifecycle.logs.alerts(),
+        )
 
     def _found(self, host: machine.Machine) -> None:
         self.surround.machine = self.lifecycle.oom.machine = host
@@ -272,6 +277,7 @@ class NativeRuntime(NativeNetworks):
         entry.removing = True
         await asyncio.to_thread(self._delete, record.id)
         del self.entries[record.id]
+        self.lifecycle.logs.forget(record.id)
         self.hub.publish("container", "destroy", record.id, entry.attributes())
         entry.ended.set()
         await entry.end_waiting()

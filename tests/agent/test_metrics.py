@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from prometheus_client.core import CollectorRegistry, Metric
 from prometheus_client.exposition import generate_latest
@@ -11,8 +13,11 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.exposition import render
+from agent.metrics_loop import engine_metrics
+from agent.rounds import Rounds
 from agent.sampler import Sampler
-from runtime.engine.model import NetworkStats, Stats
+from agent.teller import Teller
+from runtime.engine.model import Event, NetworkStats, Stats
 from tests.agent.jump import play
 from tests.agent.world import World, world
 
@@ -133,3 +138,15 @@ def test_counters_are_read_while_somebody_scrapes_and_not_before_or_after(tmp_pa
             task.cancel()
 
     play(story())
+
+
+def test_writes_to_logs_that_failed_are_counted() -> None:
+    noted: list[dict[str, Any]] = []
+    rounds = Rounds()
+    journal, hub = SimpleNamespace(write=lambda **what: noted.append(what)), SimpleNamespace(publish=lambda _: None)
+    teller = Teller(journal, hub, rounds, {})  # type: ignore[arg-type]
+    attributes = {"message": "container web: its log loses output: No space left on device", "failures": "3"}
+    teller.event(Event(time_ns=0, type="daemon", action="log", id="", attributes=attributes))
+    assert noted[0]["detail"] == attributes["message"]
+    (found,) = [m for m in engine_metrics(rounds, (), "1", (0, 0)) if m.name == "logger_log_write_operations_failed"]
+    assert found.samples[0].name == "logger_log_write_operations_failed_total" and found.samples[0].value == 3
