@@ -16,6 +16,7 @@ from runtime.errors import InvalidInput
 
 STDERR = 2
 JOURNAL = "/run/systemd/journal/socket"
+_SYSLOG = "/dev/log"
 _INFO, _ERROR = 6, 3
 FACILITIES = {
     name: number
@@ -177,11 +178,27 @@ def syslog(options: Mapping[str, str], tag: str) -> Lines:
     return Lines(send, channel)
 
 
+def unheard(driver: str, options: Mapping[str, str]) -> str:
+    """Why nobody on this machine takes a container's lines; "" where somebody does, or only sending can tell."""
+    scheme, _, rest = options.get("syslog-address", "").partition("://")
+    if driver == "journald":
+        path = JOURNAL
+    elif driver == "syslog" and scheme in ("", "unix", "unixgram"):
+        path = rest or _SYSLOG
+    else:
+        return ""
+    try:
+        _unix(path).close()
+    except OSError as e:
+        return f"{path}: {e.strerror}"
+    return ""
+
+
 def _connector(address: str) -> Callable[[], socket.socket]:
     """How to reach "unix:///dev/log", "udp://host:514" or "tcp://host:514"."""
     scheme, separator, rest = address.partition("://")
     if not address or scheme in ("unix", "unixgram"):
-        return lambda: _unix(rest or "/dev/log")
+        return lambda: _unix(rest or _SYSLOG)
     host, _, port = rest.rpartition(":")
     if not separator or scheme not in ("udp", "tcp") or not (port.isdigit() and host):
         raise InvalidInput(f"cannot log to {address!r}", hint="write udp://HOST:PORT, tcp://HOST:PORT or unix://PATH")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from runtime.container import exits
+from runtime.container import exits, logsinks
 from runtime.container.client import Spawner, attach
 from runtime.container.config import Bundle
 from runtime.container.connection import Lost
@@ -174,6 +174,16 @@ class Lifecycle:
             self._begin_end(entry)
         self.hub.publish("container", "start", entry.record.id, entry.attributes())
         self.save(entry, durable=False)
+        self._tell_unheard(entry)
+
+    def _tell_unheard(self, entry: Entry) -> None:
+        """A logger that is away is no reason not to run: our own file has every line."""
+        log, name = entry.record.config.log, entry.record.config.name
+        if why := logsinks.unheard(log.driver, log.options):
+            message = (
+                f"container {name}: nobody takes its log for {log.driver}: cannot reach {why}; it is kept here alone"
+            )
+            self.hub.publish("daemon", "log", "", {"message": message})
 
     # ------------------------------------------------------------ the end
 

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import signal
+import socket
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from runtime.engine.model import (
     EndpointConfig,
     ExecConfig,
     Limits,
+    LogConfig,
     LogQuery,
     NetworkConfig,
     NetworkingConfig,
@@ -302,3 +304,25 @@ async def test_a_disk_without_room_for_a_container_is_named(scratch: Path, cgrou
     await runtime.create(config("big", "true"))
     await runtime.remove("big")
     await runtime.close()
+
+
+async def test_a_logger_that_is_not_there_is_told_of_at_the_start(runtime: NativeRuntime, scratch: Path) -> None:
+    path, events = scratch / "log.sock", aiter(runtime.subscribe())
+    log = LogConfig(driver="syslog", options={"syslog-address": f"unix://{path}"})
+    await runtime.create(config("told", "true", log=log))
+
+    async def told() -> list[str]:
+        await runtime.start("told")
+        await runtime.wait("told")
+        found = []
+        async for event in events:
+            if event.action == "die":
+                return found
+            found += [event.attributes["message"]] if event.type == "daemon" else []
+        raise AssertionError
+
+    missing = f"cannot reach {path}: No such file or directory; it is kept here alone"
+    assert await told() == [f"container told: nobody takes its log for syslog: {missing}"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as logger:
+        logger.bind(str(path))
+        assert await told() == []
