@@ -81,8 +81,13 @@ class Wiring:
         return data if self.tty else frame(stream, data)
 
     def last_words(self, reason: str) -> bytes:
-        """What tells the client why it gets no more: Docker's clients fail with such a frame, a person reads a line."""
-        return f"\r\n{reason}\r\n".encode() if self.tty else frame("error", reason.encode())
+        """What tells the client why it gets no more: a line for a person, then a frame that Docker's clients fail of.
+
+        Its own `docker run` does not look at the latter when the container has ended meanwhile.
+        """
+        if self.tty:
+            return f"\r\n{reason}\r\n".encode()
+        return self.encode("stderr", f"{reason}\n".encode()) + frame("error", reason.encode())
 
 
 async def pump(

@@ -121,7 +121,9 @@ def test_pump_tells_a_client_that_it_does_not_get_all(tty: bool) -> None:
     client, lost = Client([]), Lost()
     with pytest.raises(Unavailable):
         asyncio.run(pump(client, lost, Wiring(tty=tty, stdin=False)))
-    assert client.seen == (b"\r\ncannot show all output\r\n" if tty else frame("error", b"cannot show all output"))
+    line = frame("stderr", b"cannot show all output\n")
+    told = b"\r\ncannot show all output\r\n" if tty else line + frame("error", b"cannot show all output")
+    assert client.seen == told
     assert client.cut_for == "cannot show all output" and not client.closed and lost.closed
 
 
