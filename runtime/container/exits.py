@@ -1,7 +1,8 @@
 """How a container ended, from the best witness there is; never a guess.
 
 The chain: the exit record its monitor wrote · the monitor still alive (it will write one) · another in its place,
-which the spawner provides · the kernel, through a pidfd opened while the process lived (6.15 on) · unknown.
+which the spawner provides, told by the spawner or the kernel · the kernel itself, through a pidfd opened while the
+process lived (6.15 on) · unknown.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """The next monitor of a container that lost its own: goes on where that one stopped.
 
 It is no parent of the container, so it is told how that ended: by the spawner, which is if the container's first
-monitor was a child of its own, else by the kernel where it tells (6.15 on); by nobody is unknown.
+monitor was a child of its own, else by the kernel, which tells of a pidfd from 6.15 on and announces it before; by
+nobody is unknown.
 """
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
@@ -13,7 +15,8 @@ import time
 from runtime.container import attach, link, monitor, remains, runs
 from runtime.container.charge import Charge, Held
 from runtime.container.keeper import Keeper
-from runtime.kernel import failpoint, process, procfs
+from runtime.kernel import failpoint, libc, process, procfs
+from runtime.kernel.proc_events import ExitListener
 
 _LOCK_PATIENCE = 2.0  # seconds for forks of a dead monitor to let go of its descriptors
 _PATIENCE = 5.0  # seconds for whoever reaps a container that has ended
@@ -26,14 +29,14 @@ def succeed(mine: Charge, held: Held, line: socket.socket, status: int | None) -
     line.setblocking(True)
     held.lock = runs.lock(mine.run_directory, _LOCK_PATIENCE)
     listener = attach.listen(attach.path(mine.run_directory))
-    pid, pidfd = mine.pid, held.pidfd
+    pid, pidfd, exits = mine.pid, held.pidfd, _listen(mine.pid)
     keeper = Keeper(remains.clear)
     heir = monitor.Monitor(
         mine,
         held,
         listener,
         line,
-        lambda line: _status(pid, pidfd, line) if status is None else status,
+        lambda line: _status(pid, pidfd, exits, line) if status is None else status,
         keeper.events,
     )
     keeper.keep(heir)
@@ -42,9 +45,20 @@ def succeed(mine: Charge, held: Held, line: socket.socket, status: int | None) -
     keeper.begin(heir)
     while keeper.count():
         keeper.turn()
+    if exits:
+        exits.close()
 
 
-def _status(pid: int, pidfd: int, line: socket.socket) -> int | None:
+def _listen(pid: int) -> ExitListener | None:
+    """To hear of its exit, where nothing tells afterwards and the kernel lets us."""
+    if libc.version() >= process.EXITS_TOLD_SINCE:
+        return None
+    with contextlib.suppress(OSError):
+        return ExitListener(pid)
+    return None
+
+
+def _status(pid: int, pidfd: int, exits: ExitListener | None, line: socket.socket) -> int | None:
     """How it ended, from whoever says it first; None when nobody does."""
     deadline = time.monotonic() + _PATIENCE
     poll = select.poll()
@@ -57,6 +71,7 @@ def _status(pid: int, pidfd: int, line: socket.socket) -> int | None:
             poll.unregister(line)  # the spawner is gone
             break
         status = process.pidfd_exit_status(pidfd) if pidfd >= 0 else None
+        status = exits.status() if status is None and exits else status
         if status is not None:
             return status
         if not _is_there(pid):

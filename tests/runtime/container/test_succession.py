@@ -125,7 +125,7 @@ def test_everybody_is_killed_at_once(world: World) -> None:
             await succeeded(bundle, monitor)  # by a spawner that was put back without being asked for
         assert Identity(pending.pid, pending.start_time, boot_id()).alive()
         await counted(w, bundle, pending)
-        assert (await w.end(bundle, pending)).code in ((9,) if KERNEL_TELLS else (9, None))
+        assert (await w.end(bundle, pending)).code == 9
         await cleared(bundle)
 
     run(world, test)
