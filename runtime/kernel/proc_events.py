@@ -1,7 +1,7 @@
 """How a process that is nobody's child of ours ended, as the kernel announces it: the process events connector.
 
-linux/cn_proc.h over man 7 netlink (NETLINK_CONNECTOR). It needs CAP_NET_ADMIN and the host's own pid namespace; a
-filter on the socket keeps everybody else's events in the kernel.
+linux/cn_proc.h over man 7 netlink (NETLINK_CONNECTOR). It needs CAP_NET_ADMIN and the host's own pid and network
+namespaces; a filter on the socket keeps everybody else's events in the kernel.
 """
 
 from __future__ import annotations
