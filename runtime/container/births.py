@@ -241,6 +241,8 @@ class Births:
         barrier.close()
         if kind or not self._keeper.keeps(worker.heir):
             self._say(worker, link.FAILED, message)
+            if self._keeper.keeps(worker.heir):
+                worker.heir.hub.finish()  # who is attached learns that this was all
             self._keeper.drop(worker.heir)
         else:
             worker.heir.leave_letter()

@@ -23,7 +23,7 @@ from runtime.kernel import mount as m
 from runtime.kernel import namespace as ns
 from runtime.kernel.cgroup import Cgroup
 
-TINI = ("/usr/bin/tini-static", "/usr/sbin/tini-static", "/usr/libexec/docker/docker-init", "/usr/bin/docker-init")
+TINI = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/usr/sbin/tini-static")
 
 
 @dataclass(slots=True)
@@ -80,11 +80,18 @@ def _find_init() -> launch.Init:
     """A static init of the host through a read-only mount, so that the container cannot write to it; or NO_INIT."""
     for path in TINI:
         if os.path.exists(path):
-            directory, name = os.path.split(os.path.realpath(path))
+            directory, name = os.path.split(_resolved(path))
             mount = m.open_tree(m.AT_FDCWD, directory)
             m.mount_setattr(mount, set=m.MOUNT_ATTR_RDONLY)
             return launch.Init(mount, name)
     return launch.NO_INIT
+
+
+def _resolved(path: str) -> str:
+    """The file that a path leads to, or a link beside it: that leads there, whoever's root it is."""
+    real = os.path.realpath(path)
+    beside = os.path.islink(path) and os.readlink(path) == os.path.basename(real)
+    return path if beside and os.path.dirname(path) == os.path.dirname(real) else real
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,7 +296,7 @@ def test_descriptors_of_a_container_are_its_standard_streams(world: World) -> No
         assert set(procfs.descriptors((await w.start(tty)).pid)) == {0, 1, 2}
         with_init = (await w.start(w.bundle("sleep", "60", init=True))).pid
         assert set(procfs.descriptors(with_init)) == {0, 1, 2}
-        inits = [os.path.basename(os.path.realpath(path)) for path in TINI if os.path.exists(path)]
+        inits = {os.path.basename(path) for path in TINI if os.path.exists(path)}
         assert procfs.stat(with_init).comm in inits or not inits
 
     run(world, test)
