@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal as signals
 import time
+from signal import Signals
 from typing import Any
 
 from agent.engine_api.caller import caller
@@ -24,6 +24,7 @@ from agent.engine_api.router import Route
 from agent.engine_api.summary import Selection, container_summary
 from agent.engine_api.text import parse_time
 from agent.engine_api.usage import size_fields, sizes
+from runtime.engine import signals
 from runtime.engine.model import Container, ContainerUpdate, State
 from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound, TrueupError
 
@@ -277,15 +278,15 @@ def event_attributes(container: Container) -> dict[str, str]:
 
 
 def signal_name(text: str) -> str:
-    """ "SIGTERM" of "TERM", "sigterm" or "15"; "" stays "". Raises InvalidInput."""
+    """ "SIGTERM" of "TERM", "sigterm" or "15", "SIGRTMIN+3" of "rtmin+3"; "" stays "". Raises InvalidInput."""
     if not text:
         return ""
-    try:
-        if text.isdigit():
-            return signals.Signals(int(text)).name
-        return signals.Signals[text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"].name
-    except (KeyError, ValueError) as e:
-        raise InvalidInput(f"Invalid signal: {text}") from e
+    if not signals.known(text):
+        raise InvalidInput(f"Invalid signal: {text}")
+    name = text.strip().upper()
+    if name.isdigit():
+        return Signals(int(name)).name if int(name) in set(Signals) else name  # most of the real-time ones have none
+    return name if name.startswith("SIG") else f"SIG{name}"
 
 
 def _grace(request: Request) -> float | None:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from agent.control import Health
+from agent.engine_api.containers import signal_name
 from agent.settings import ApiPolicy, ApiSettings
 from runtime.engine.model import ContainerConfig, Mount
+from runtime.errors import InvalidInput
 from tests.agent.engine_api.conftest import Serve, Served
 
 FORBIDDEN = ApiPolicy(privileged=False, host_namespaces=False, host_paths=False, devices=False, capabilities=False)
@@ -20,6 +22,14 @@ FORBIDDEN = ApiPolicy(privileged=False, host_namespaces=False, host_paths=False,
 def names(served: Served, **filters: list[str]) -> list[str]:
     tree = served.get(f"/containers/json?all=1&filters={json.dumps(filters).replace(' ', '')}")
     return sorted(c["Names"][0] for c in tree)
+
+
+def test_signals_by_any_name() -> None:
+    given = ("", "TERM", "sigterm", "15", "rtmin+3", "37")
+    assert [signal_name(text) for text in given] == ["", "SIGTERM", "SIGTERM", "SIGTERM", "SIGRTMIN+3", "37"]
+    for bad in ("FOO", "0", "99", "TERM+1"):
+        with pytest.raises(InvalidInput, match=bad.replace("+", r"\+")):
+            signal_name(bad)
 
 
 def test_life(served: Served) -> None:
