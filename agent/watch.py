@@ -114,6 +114,8 @@ class Watcher:
 
     def _watch(self, *, everything: bool) -> bool:
         """Watch all places; whether one is new. `everything`: known ones may be other directories by now."""
+        if self._descriptor < 0 and everything:  # there may be room for one by now
+            self._open()
         if self._descriptor < 0:
             return False
         places, before = set(self._places()), dict(self._watches)

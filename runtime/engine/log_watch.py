@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -24,10 +25,15 @@ class LogWatch:
         self._inotify = -1
         self._seen: dict[str, Lost] = {}
 
+    def make(self) -> None:
+        """Make the place where monitors note it; without one they note nothing."""
+        with contextlib.suppress(OSError):
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+
     def look(self) -> None:
         """Watch from now on, again where the directory is a new one, and tell what there is by now."""
+        self.make()
         try:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
             if self._inotify < 0:
                 self._inotify = inotify.instance()
                 asyncio.get_running_loop().add_reader(self._inotify, self._changed)

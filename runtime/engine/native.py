@@ -56,7 +56,7 @@ class NativeRuntime(NativeNetworks):
         await self.wiring.open(self._present)
         await self.run_dns()
         await recovery.adopt(self.entries, self.lifecycle, self.store)
-        self.lifecycle.logs.look()
+        self.lifecycle.logs.make()
         await recovery.sweep(self.layout, self.store, self.entries)
         if self.images.store.owes_collection():  # we ended within a removal
             await self._collect()

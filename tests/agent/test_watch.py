@@ -163,3 +163,22 @@ async def test_a_watch_that_cannot_be_had_is_told_and_the_rescan_remains(
     await looks.reach(lambda: not watcher.alert)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_a_watch_is_had_as_soon_as_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(inotify, "instance", none)
+    looks = Looks()
+    watcher = Watcher(lambda: [str(tmp_path)], looks, debounce=0.02, resync=0.1)
+    task = asyncio.create_task(watcher.run())
+    await looks.reach(lambda: looks.named.count(None) >= 3)
+    assert "Too many open files" in watcher.alert
+    monkeypatch.undo()
+    await looks.reach(lambda: not watcher.alert)
+    (tmp_path / "new.yaml").touch()
+    await looks.reach(lambda: frozenset({str(tmp_path / "new.yaml")}) in looks.named)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

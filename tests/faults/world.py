@@ -137,6 +137,7 @@ async def die(agent: NativeRuntime) -> None:
     for entry in agent.entries.values():
         agent.lifecycle.unwatch(entry)
     agent.lifecycle.spawner.leave()
+    agent.lifecycle.logs.close()
     agent.hub.close()
     await agent.wiring.networks.close()
     os.close(agent._lock)
