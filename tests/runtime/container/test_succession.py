@@ -48,14 +48,21 @@ def monitor_of(bundle: Bundle) -> Identity:
 
 async def kill(*victims: int) -> None:
     """All at once, and their deaths awaited."""
+    assert min(victims) > 0, "0 is everybody in our own process group"
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     await settle(lambda: all(map(ended, victims)))
 
 
+async def spawner_there(w: World) -> int:
+    """The spawner, as soon as there is one."""
+    await settle(lambda: spawner_pid(w) != 0)
+    return spawner_pid(w)
+
+
 async def spawner_replaced(w: World, bundle: Bundle) -> None:
     """Kill the spawner and wait for another, and for the monitor's letter to it."""
-    first = spawner_pid(w)
+    first = await spawner_there(w)
     await kill(first)
     await settle(lambda: spawner_pid(w) not in (0, first))
     await w.spawner._ask({"op": "version"})  # whoever answers was forked after it had asked the monitors
@@ -121,7 +128,7 @@ def test_everybody_is_killed_at_once(world: World) -> None:
         for _ in range(3):
             await asyncio.sleep(0.2)
             monitor = monitor_of(bundle)
-            await kill(spawner_pid(w), monitor.pid)
+            await kill(await spawner_there(w), monitor.pid)
             await succeeded(bundle, monitor)  # by a spawner that was put back without being asked for
         assert Identity(pending.pid, pending.start_time, boot_id()).alive()
         await counted(w, bundle, pending)
@@ -170,7 +177,7 @@ def test_a_terminal_stays_open(world: World, together: bool) -> None:
         await spawner_replaced(w, bundle)
         for word in (b"one", b"two"):
             monitor = monitor_of(bundle)
-            await kill(monitor.pid, *([spawner_pid(w)] if together else []))
+            await kill(monitor.pid, *([await spawner_there(w)] if together else []))
             await succeeded(bundle, monitor)
             client = await attach(bundle.run_directory, bundle.id, bundle.directory)
             await client.write(word + b"\n")
@@ -193,7 +200,7 @@ def test_standard_input_stays_open(world: World) -> None:
         bundle = w.bundle("cat", open_stdin=True)
         pending = await w.start(bundle)
         monitor = monitor_of(bundle)
-        await kill(spawner_pid(w), monitor.pid)
+        await kill(await spawner_there(w), monitor.pid)
         await succeeded(bundle, monitor)
         client = await attach(bundle.run_directory, bundle.id, bundle.directory)
         await client.write(b"typed\n")
