@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -128,7 +129,7 @@ class NoLog:
         """Nothing."""
 
 
-class _OnFile:
+class _OnFile(ABC):
     """What the writers of one file have in common."""
 
     def __init__(self, file: RotatingFile) -> None:
@@ -151,9 +152,9 @@ class _OnFile:
         """Bytes it can come to on disk at most; quickly told."""
         return len(data) * _LONGEST_ESCAPE + (data.count(b"\n") + 1) * _AROUND
 
+    @abstractmethod
     def _length(self, data: bytes) -> int:
         """Bytes it comes to on disk, and hardly less than that."""
-        raise NotImplementedError
 
     def position(self) -> tuple[int, int]:
         """Of its file."""
