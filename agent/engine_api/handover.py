@@ -27,16 +27,16 @@ class Handover:
             if isinstance(answer, Hijack):
                 await self._raw.write(_head(answer, headers.get("upgrade")))
                 await self._raw.head_taken()
-                await self._until_closing(answer.run, self._raw)
+                await self._until_closing(answer.run(self._raw))
             else:
                 await self._raw.write(websocket.handshake(headers))
-                await self._until_closing(answer.run, websocket.Socket(self._raw))
+                await self._until_closing(_converse(answer.run, websocket.Socket(self._raw)))
         finally:
             if answer.close is not None:
                 await answer.close()
 
-    async def _until_closing(self, run: Callable[[Duplex], Awaitable[None]], duplex: Duplex) -> None:
-        work: asyncio.Future[None] = asyncio.ensure_future(run(duplex))
+    async def _until_closing(self, conversation: Awaitable[None]) -> None:
+        work: asyncio.Future[None] = asyncio.ensure_future(conversation)
         tasks: set[asyncio.Future[Any]] = {work, asyncio.ensure_future(self._closing.wait())}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -46,6 +46,11 @@ class Handover:
             await asyncio.wait(tasks)
         if not work.cancelled() and (error := work.exception()) and not isinstance(error, OSError):
             log.warning("cannot go on with an attached stream: %s", error, exc_info=unexpected(error))
+
+
+async def _converse(run: Callable[[Duplex], Awaitable[None]], client: websocket.Socket) -> None:
+    await run(client)
+    await client.part()
 
 
 def _head(answer: Hijack, upgrade: str | None) -> bytes:

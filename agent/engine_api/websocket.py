@@ -5,7 +5,9 @@ No extensions, no compression: a websocket here is a pipe for a container's stre
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import struct
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _NORMAL, _FAILED = 1000, 1011
 _LONGEST_REASON = 123  # bytes; our reasons are ASCII
 _FRAME_LIMIT = 1 << 20
+PARTING = 10.0  # seconds a client has to take what is on its way and answer the goodbye
 
 
 def check(headers: Mapping[str, str]) -> None:
@@ -89,6 +92,17 @@ class Socket:
     async def cut(self, reason: str) -> None:
         """Say that it went wrong (status 1011), once."""
         await self._close(_FAILED, reason.encode()[:_LONGEST_REASON])
+
+    async def part(self) -> None:
+        """Say goodbye and wait for the client to leave, `PARTING` seconds at most.
+
+        Who answers a close frame on a connection that is gone already gets EPIPE instead of an end (RFC 6455, 7.1.1).
+        """
+        await self.close_write()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING):
+                while await self._raw.read():
+                    pass
 
     async def _close(self, status: int, reason: bytes) -> None:
         if not self._closed:

@@ -276,6 +276,17 @@ def test_websocket_attach(served: Served) -> None:
     assert served.request("GET", "/containers/say/attach/ws").status == 400
 
 
+def test_a_websocket_is_there_until_the_goodbye_is_answered(served: Served) -> None:
+    served.create("say", Cmd=["echo", "first"], start=True)
+    head = b"GET /containers/say/attach/ws?logs=1&stdout=1 HTTP/1.1\r\nHost: d\r\nUpgrade: websocket\r\n"
+    head += b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    with served.connect() as sock:
+        sock.sendall(head)
+        assert b"".join(iter(lambda: sock.recv(4096), b"")).endswith(b"\x88\x02\x03\xe8")
+        time.sleep(0.2)
+        sock.sendall(b"\x88\x82abcd" + bytes((0x03 ^ ord("a"), 0xE8 ^ ord("b"))))
+
+
 def _until(served: Served, data: bytes, wanted: bytes) -> bytes:
     with served.connect() as sock:
         sock.sendall(data)
