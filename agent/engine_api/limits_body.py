@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from agent.engine_api.container_body import Resources, RestartPolicyBody, ThrottleBody
+from runtime.engine.limit_checks import check_cpus
 from runtime.engine.model import Limits, RestartPolicy, ThrottleDevice
 from runtime.errors import InvalidInput
 
 _MINIMUM_MEMORY = 6 * 1024 * 1024
-_LEAST_CPUS = 10**7
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
 
 
@@ -63,13 +62,7 @@ def _check(body: Resources, base: Limits) -> None:
         raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
     if body.NanoCpus and (body.CpuQuota or body.CpuPeriod):
         raise InvalidInput("Conflicting options: Nano CPUs and CPU quota or period cannot both be set")
-    here = os.cpu_count() or 1
-    if body.NanoCpus and not _LEAST_CPUS <= body.NanoCpus <= here * 10**9:
-        raise InvalidInput(f"range of CPUs is from 0.01 to {here}.00, as there are only {here} CPUs available")
-    if body.CpuPeriod and not 1000 <= body.CpuPeriod <= 1_000_000:
-        raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if body.CpuQuota and 0 < body.CpuQuota < 1000:
-        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    check_cpus(body.NanoCpus, here_only=True)
     if body.BlkioWeight and not 10 <= body.BlkioWeight <= 1000:
         raise InvalidInput("Range of blkio weight is from 10 to 1000")
 

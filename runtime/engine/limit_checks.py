@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 
@@ -24,10 +25,16 @@ def check_limits(limits: Limits) -> None:
         _check_set(limits.cpuset_mems, _NODES, "cpuset mems", "memory nodes")
 
 
-def _check_time(limits: Limits) -> None:
-    if limits.nano_cpus and limits.nano_cpus < _LEAST_CPUS:
-        here = os.cpu_count() or 1
+def check_cpus(nano_cpus: int | None, *, here_only: bool = False) -> None:
+    """`nano_cpus` in billionths, 0 and None are no limit; `here_only`: no more than this machine has. Raises InvalidInput."""
+    here = os.cpu_count() or 1
+    most = here * 10**9 if here_only else math.inf
+    if nano_cpus and not _LEAST_CPUS <= nano_cpus <= most:
         raise InvalidInput(f"range of CPUs is from 0.01 to {here}.00, as there are only {here} CPUs available")
+
+
+def _check_time(limits: Limits) -> None:
+    check_cpus(limits.nano_cpus)
     if limits.cpu_period and not 1000 <= limits.cpu_period <= 1_000_000:
         raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if limits.cpu_quota and 0 < limits.cpu_quota < 1000:
