@@ -41,6 +41,11 @@ class Entry:
         return self.run is not None
 
     @property
+    def how_it_ended(self) -> Exit:
+        """Its last run; a container that never ran has exit code 0."""
+        return self.exit or Exit(code=0, finished_at=0.0)
+
+    @property
     def state(self) -> State:
         """Docker's word for it."""
         if self.removing:

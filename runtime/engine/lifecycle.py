@@ -23,7 +23,6 @@ from runtime.container.store import Store
 from runtime.engine import bundle as b
 from runtime.engine.codec import to_json
 from runtime.engine.entry import Entry
-from runtime.engine.freezer import Freezer
 from runtime.engine.hub import Hub
 from runtime.engine.layout import Layout
 from runtime.engine.log_watch import LogWatch
@@ -31,10 +30,9 @@ from runtime.engine.model import Exit
 from runtime.engine.oom import OomWatch
 from runtime.engine.protocol import Stdio
 from runtime.engine.record import Run
-from runtime.engine.signals import DEFAULT, known, number_of
 from runtime.engine.wiring import Wiring, binding
 from runtime.engine.witnesses import identity
-from runtime.errors import AGAIN, Conflict, TrueupError, Unavailable, in_words
+from runtime.errors import AGAIN, TrueupError, Unavailable, in_words
 from runtime.kernel import process
 from runtime.kernel.cgroup import Cgroup
 
@@ -46,8 +44,6 @@ class Save(Protocol):
 
 
 _AGAIN = 1.0  # seconds until a process that could not be watched is tried again
-GRACE = 10.0  # seconds between the stop signal and SIGKILL, when the container does not say
-_KILLED = 10.0  # seconds in which what was killed must end, or the kernel holds it
 
 
 class Lifecycle:
@@ -69,7 +65,6 @@ class Lifecycle:
         self.wiring = wiring
         self.hub = hub
         self.runs = Store(layout.runs, previous=False)  # of this boot only
-        self.freezer = Freezer(layout, self.remember, hub)
         self.spawner: Spawner
         self.oom = OomWatch(hub)
         self.logs = LogWatch(hub, layout.run_dir, named)
@@ -288,61 +283,6 @@ class Lifecycle:
             self.runs.remove(entry.record.id)
         return left
 
-    # ------------------------------------------------------------ signals
-
-    async def stop(self, entry: Entry, grace: float | None, name: str | None) -> Exit:
-        """The stop signal, the grace, then SIGKILL for everything in it; how it ended."""
-        if entry.running:
-            config = entry.record.config
-            seconds = grace if grace is not None else config.stop_timeout if config.stop_timeout is not None else GRACE
-            self.signal(entry, name or _usable(entry.record.stop_signal))
-            self.freezer.thaw(entry)
-            try:
-                await asyncio.wait_for(entry.ended.wait(), None if seconds < 0 else seconds)
-            except TimeoutError:
-                await self.kill_all(entry)
-            self.hub.publish("container", "stop", entry.record.id, entry.attributes())
-        return self.exit_of(entry)
-
-    def signal(self, entry: Entry, name: str) -> None:
-        """Send a signal to the init. Raises Conflict when it does not run, InvalidInput for an unknown name."""
-        number = number_of(name)
-        if not entry.running:
-            raise Conflict(f"cannot kill container: {entry.record.id}: container {entry.record.id} is not running")
-        if entry.pidfd < 0:
-            return  # it has ended, and its record is about to be written
-        try:
-            process.pidfd_send_signal(entry.pidfd, number)
-        except ProcessLookupError:
-            return
-        self.hub.publish("container", "kill", entry.record.id, {**entry.attributes(), "signal": str(number)})
-
-    async def kill_all(self, entry: Entry) -> None:
-        """SIGKILL to every process of the container; returns when its end is recorded.
-
-        Raises Unavailable, naming what the kernel does not let go, when there is no end.
-        """
-        self.signal(entry, "SIGKILL")
-        cgroup = self.cgroup(entry)
-        await asyncio.to_thread(cgroup.kill)
-        self.freezer.thaw(entry)
-        await self.killed(entry)
-
-    async def killed(self, entry: Entry) -> None:
-        """Its end, after SIGKILL. Raises Unavailable, naming what the kernel does not let go, when there is none."""
-        try:
-            await asyncio.wait_for(entry.ended.wait(), _KILLED)
-        except TimeoutError as e:
-            what = await asyncio.to_thread(self.cgroup(entry).describe)
-            raise Unavailable(
-                f"cannot stop {entry.record.config.name}: killed, it does not end: {what}",
-                hint="a process that is stuck in the kernel ends when what it waits for does",
-            ) from e
-
-    def exit_of(self, entry: Entry) -> Exit:
-        """How its last run ended; a container that never ran has exit code 0."""
-        return entry.exit or Exit(code=0, finished_at=0.0)
-
     def cgroup(self, entry: Entry) -> Cgroup:
         """The container's group."""
         return Cgroup(f"{self.layout.cgroup_parent}/{entry.record.id}")
@@ -353,8 +293,3 @@ class Lifecycle:
         self.logs.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
-
-
-def _usable(stop_signal: str) -> str:
-    """A record of an earlier version may name a signal that is none: that must not keep its container alive."""
-    return stop_signal if known(stop_signal) else DEFAULT

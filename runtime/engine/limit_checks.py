@@ -26,7 +26,7 @@ def check_limits(limits: Limits) -> None:
 
 
 def check_cpus(nano_cpus: int | None, *, here_only: bool = False) -> None:
-    """`nano_cpus` in billionths, 0 and None are no limit; `here_only`: no more than this machine has. Raises InvalidInput."""
+    """`nano_cpus` in billionths, 0 and None are no limit; `here_only`: at most what is here. Raises InvalidInput."""
     here = os.cpu_count() or 1
     most = here * 10**9 if here_only else math.inf
     if nano_cpus and not _LEAST_CPUS <= nano_cpus <= most:

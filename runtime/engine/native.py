@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
-import stat
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from runtime.container.client import Spawner
 from runtime.engine import machine, mending, rebase, recovery, userns, views
+from runtime.engine.creation import make_upper, new_record
 from runtime.engine.entry import Entry
 from runtime.engine.layout import Layout
 from runtime.engine.live import Live
@@ -30,10 +29,9 @@ from runtime.engine.model import (
 )
 from runtime.engine.native_networks import NativeNetworks
 from runtime.engine.options import Options
-from runtime.engine.record import Record
-from runtime.engine.resolve import Resolved, anonymous_volumes, resolve
+from runtime.engine.resolve import anonymous_volumes, resolve
 from runtime.engine.validation import validate
-from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound, Unavailable
+from runtime.errors import CommandFailed, Conflict, InvalidInput, NotFound
 from runtime.kernel.cgroup import Cgroup
 from runtime.kernel.trees import remove_tree
 
@@ -127,14 +125,15 @@ class NativeRuntime(NativeNetworks):
     async def create(self, config: ContainerConfig) -> Container:
         """Write its record and make its volumes; touches no other kernel object."""
         if any(entry.record.config.name == config.name for entry in self.entries.values()):
-            taken = self.find(config.name).record.id
+            owner = self.find(config.name).record.id
             raise Conflict(
-                f'Conflict. The container name "/{config.name}" is already in use by container "{taken}".',
+                f'Conflict. The container name "/{config.name}" is already in use by container "{owner}".',
                 hint="remove or rename that container",
             )
         stored = self.images.get(config.image_id or config.image)
         resolved = resolve(config, views.image_config(stored.config))
-        record = self._record(config, stored.id, stored.diff_ids, resolved)
+        taken = (entry.record.userns_base for entry in self.entries.values())
+        record = new_record(config, stored, resolved, joined=self.surround.base_of_joined, taken=taken)
         validate(record)
         for endpoint in self.wiring.requests(record):
             self.wiring.records.resolve(endpoint.network)
@@ -144,53 +143,14 @@ class NativeRuntime(NativeNetworks):
         entry = Entry(record)
         self.entries[record.id] = entry
         try:
-            self._make_upper(record)  # first: what the record names is there, whenever we die
+            # the writable layer first: what the record names is there, whenever we die
+            make_upper(record, self.layout.container(record.id), self.layers.store.lowerdirs(record.layers)[0])
             self.keep(entry)
         except BaseException:
             del self.entries[record.id]
             raise
         self.hub.publish("container", "create", record.id, entry.attributes())
         return self._view(entry)
-
-    def _record(self, config: ContainerConfig, image_id: str, layers: tuple[str, ...], resolved: Resolved) -> Record:
-        note = userns.reason_without(config)
-        record = Record(
-            id=secrets.token_hex(32),
-            config=config,
-            image_id=image_id,
-            created_at=time.time(),
-            layers=layers,
-            args=resolved.args,
-            environment=resolved.environment,
-            working_dir=resolved.working_dir,
-            user=resolved.user,
-            stop_signal=resolved.stop_signal,
-            healthcheck=resolved.healthcheck,
-            mounts=resolved.mounts,
-            userns_note=note,
-        )
-        joined = self.surround.base_of_joined(record)
-        if joined is not None:
-            return replace(record, userns_base=joined, userns_note=note or ("" if joined else userns.JOINED))
-        taken = (entry.record.userns_base for entry in self.entries.values())
-        return record if note else replace(record, userns_base=userns.allocate(taken))
-
-    def _make_upper(self, record: Record) -> None:
-        """The writable layer; its root directory looks like the image's, owned by ids of the container's range.
-
-        Raises Unavailable when the disk refuses.
-        """
-        directory = self.layout.container(record.id)
-        upper = f"{directory}/upper"
-        try:
-            os.makedirs(directory)
-            for path in (f"{directory}/work", upper):
-                os.mkdir(path)
-            like = os.stat(self.layers.store.lowerdirs(record.layers)[0])
-            os.chown(upper, record.userns_base + like.st_uid, record.userns_base + like.st_gid)
-            os.chmod(upper, stat.S_IMODE(like.st_mode))
-        except OSError as e:
-            raise Unavailable(f"cannot make the files of container {record.config.name}: {e.strerror}") from e
 
     async def start(self, ref: str) -> Container:
         """Returns once the command was exec'd; running already is fine."""
@@ -228,36 +188,36 @@ class NativeRuntime(NativeNetworks):
         """Stop signal, grace, SIGKILL; not running is fine."""
         entry = self.find(ref)
         async with entry.lock:
-            return await self.lifecycle.stop(entry, timeout, signal)
+            return await self.stopper.stop(entry, timeout, signal)
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
         """Send a signal; returns at once, but after SIGKILL once the end is recorded."""
         entry = self.find(ref)
         if not entry.running:
             raise Conflict(f"cannot kill container: {ref}: container {entry.record.id} is not running")
-        self.lifecycle.signal(entry, signal)
+        self.stopper.signal(entry, signal)
         if signal.upper().removeprefix("SIG") in ("KILL", "9"):
-            self.lifecycle.freezer.thaw(entry)
-            await self.lifecycle.killed(entry)
+            self.freezer.thaw(entry)
+            await self.stopper.killed(entry)
 
     async def pause(self, ref: str) -> None:
         """Freeze it."""
         entry = self.find(ref)
         async with entry.lock:
-            await self.lifecycle.freezer.pause(entry)
+            await self.freezer.pause(entry)
 
     async def unpause(self, ref: str) -> None:
         """Let it run on."""
         entry = self.find(ref)
         async with entry.lock:
-            await self.lifecycle.freezer.unpause(entry)
+            await self.freezer.unpause(entry)
 
     async def wait(self, ref: str) -> Exit:
         """How it ended, once it has."""
         entry = self.find(ref)
         if entry.running:
             await entry.ended.wait()
-        return self.lifecycle.exit_of(entry)
+        return entry.how_it_ended
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it with its files, log and records, and with `volumes` its anonymous volumes."""
@@ -270,7 +230,7 @@ class NativeRuntime(NativeNetworks):
                         f"cannot remove container {entry.record.config.name}: container is running",
                         hint="stop the container before removal or force remove",
                     )
-                await self.lifecycle.kill_all(entry)
+                await self.stopper.kill_all(entry)
             await self._discard(entry, volumes)
 
     async def _discard(self, entry: Entry, volumes: bool) -> None:

@@ -18,6 +18,7 @@ from runtime.engine import interfaces, mending, views
 from runtime.engine.codec import to_json
 from runtime.engine.deferred import DeferredStdio
 from runtime.engine.entry import Entry
+from runtime.engine.freezer import Freezer
 from runtime.engine.layout import Layout
 from runtime.engine.lifecycle import Lifecycle
 from runtime.engine.model import Container, ExecConfig, LogEntry, LogQuery, Stats, VolumeConfig
@@ -26,6 +27,7 @@ from runtime.engine.options import Options
 from runtime.engine.protocol import ExecProcess, Stdio
 from runtime.engine.record import Record, Run
 from runtime.engine.resolve import merge_environment
+from runtime.engine.stopper import Stopper
 from runtime.engine.surroundings import Surround
 from runtime.engine.wiring import Wiring
 from runtime.errors import Conflict, Unavailable
@@ -49,6 +51,8 @@ class NativeInside(NativeObjects):
         self.lifecycle = Lifecycle(
             layout, self.wiring, self.hub, save=self.keep, surround=self.surround, ended=self._ended, named=self._named
         )
+        self.freezer = Freezer(layout, self.lifecycle.remember, self.hub)
+        self.stopper = Stopper(self.lifecycle.cgroup, self.freezer, self.hub)
         self.wiring.peers_changed = self._peers_changed
         self.wiring.rewrite_files = self._rewrite_files
         self._background: set[asyncio.Task[None]] = set()

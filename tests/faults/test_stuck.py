@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.container.cloning import TINI
-from runtime.engine import lifecycle
+from runtime.engine import stopper
 from runtime.engine.model import ContainerConfig, ExecConfig, Namespaces, NetworkingConfig, State
 from runtime.engine.native import NativeRuntime
 from runtime.engine.record import Run
@@ -57,7 +57,7 @@ def stuck(*pids: int) -> Iterator[None]:
 
 
 def test_stop_says_what_is_stuck_and_others_go_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "_KILLED", 0.5)
+    monkeypatch.setattr(stopper, "_KILLED", 0.5)
 
     async def test(agent: NativeRuntime) -> None:
         await agent.create(plain("one", "sleep", "1000"))
@@ -104,7 +104,7 @@ def test_what_outlives_the_first_process_hides_no_end(host: Host, monkeypatch: p
 
 def test_an_agent_that_starts_beside_something_stuck(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Recovery neither hangs nor fails for one container that cannot be taken away; a later resync does it."""
-    monkeypatch.setattr(lifecycle, "_KILLED", 0.5)
+    monkeypatch.setattr(stopper, "_KILLED", 0.5)
     pids: list[int] = []
 
     async def start(agent: NativeRuntime) -> None:
