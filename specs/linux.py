@@ -112,6 +112,8 @@ def _cpu_set(value: str) -> str:
 def _uts_name(value: str) -> str:
     if len(value.encode(errors="replace")) > _UTS_NAME:
         raise ValueError(f"the kernel's names of hosts and domains have {_UTS_NAME} bytes at most")
+    if any(c.isspace() or not c.isprintable() for c in value):
+        raise ValueError("names of hosts and domains are one word")
     return value
 
 

@@ -124,6 +124,8 @@ def _tmpfs(body: MountBody, target: str) -> Mount:
     options = body.TmpfsOptions
     extra = tuple("=".join(pair) for pair in (options.Options if options else None) or ())
     size, mode = (options.SizeBytes, options.Mode) if options else (None, None)
+    if size is not None and size < 0:
+        raise InvalidInput(f'invalid mount config for type "tmpfs": size {size} is negative')
     return Mount(type="tmpfs", target=target, size=size or None, mode=mode, options=extra)
 
 
@@ -134,6 +136,13 @@ def _image(body: MountBody, target: str) -> Mount:
     return Mount(type="image", source=body.Source, target=target, subpath=subpath)
 
 
+def _octal(text: str) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise InvalidInput(f"invalid mode: '{text}' is not an octal number") from None
+
+
 def tmpfs(target: str, options: str) -> Mount:
     """A tmpfs from its mount options, "rw,size=64m,mode=1777"."""
     size, mode, kept = None, None, []
@@ -142,7 +151,7 @@ def tmpfs(target: str, options: str) -> Mount:
         if key == "size" and not value.endswith("%"):
             size = parse_size(value)
         elif key == "mode":
-            mode = int(value, 8)
+            mode = _octal(value)
         else:
             kept.append(option)
     return Mount(type="tmpfs", target=target, size=size, mode=mode, options=tuple(kept))

@@ -35,6 +35,8 @@ def check_cpus(nano_cpus: int | None, *, here_only: bool = False) -> None:
 
 def _check_time(limits: Limits) -> None:
     check_cpus(limits.nano_cpus)
+    if limits.cpu_shares and limits.cpu_shares < 0:
+        raise InvalidInput(f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer")
     if limits.cpu_period and not 1000 <= limits.cpu_period <= 1_000_000:
         raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if limits.cpu_quota and 0 < limits.cpu_quota < 1000:

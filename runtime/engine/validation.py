@@ -31,6 +31,8 @@ def _check_names(config: ContainerConfig) -> None:
     for what, name in (("hostname", config.hostname), ("domainname", config.domainname)):
         if len(name.encode()) > _UTS_NAME:
             raise InvalidInput(f"cannot create container {config.name}: its {what} is longer than {_UTS_NAME} bytes")
+        if any(c.isspace() or not c.isprintable() for c in name):  # it is written into /etc/hosts
+            raise InvalidInput(f"cannot create container {config.name}: its {what} {name!r} is not one word")
 
 
 def _refuse_labels(config: ContainerConfig) -> None:

@@ -61,8 +61,7 @@ def files(limits: Limits) -> list[tuple[str, str, str]]:
         put("cpu", "cfs_quota_us", quota[0])
     put("cpuset", "cpus", limits.cpuset_cpus)
     put("cpuset", "mems", limits.cpuset_mems)
-    if limits.pids is not None:
-        put("pids", "max", limits.pids if limits.pids > 0 else "max")
+    put("pids", "max", limits.pids_max())
     put("blkio", "weight", limits.blkio_weight or None)
     for device, weight in limits.blkio_weight_device:
         put("blkio", "weight_device", f"{device} {weight}")

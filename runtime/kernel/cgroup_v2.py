@@ -60,8 +60,8 @@ def files(limits: Limits) -> list[tuple[str, str]]:
         out.append(("cpuset.cpus", limits.cpuset_cpus))
     if limits.cpuset_mems:
         out.append(("cpuset.mems", limits.cpuset_mems))
-    if limits.pids is not None:
-        out.append(("pids.max", str(limits.pids) if limits.pids > 0 else "max"))
+    if (most := limits.pids_max()) is not None:
+        out.append(("pids.max", most))
     if limits.blkio_weight:
         out.append(("io.weight", f"default {blkio_to_io_weight(limits.blkio_weight)}"))
     out += [("io.weight", f"{device} {blkio_to_io_weight(w)}") for device, w in limits.blkio_weight_device]

@@ -36,12 +36,22 @@ class Limits:
     def quota(self) -> tuple[int, int] | None:
         """(quota, period) in microseconds; quota -1 is unlimited; None when nothing was asked for."""
         if self.nano_cpus:
-            return self.nano_cpus * 100_000 // 1_000_000_000, 100_000
-        if self.cpu_quota is None and self.cpu_period is None:
+            quota, period = self.nano_cpus * 100_000 // 1_000_000_000, 100_000
+        elif self.cpu_quota is None and self.cpu_period is None:
             return None
-        return (self.cpu_quota or -1), (self.cpu_period or 100_000)
+        else:
+            quota, period = self.cpu_quota or -1, self.cpu_period or 100_000
+        return (quota if 0 < quota <= _MOST_QUOTA else -1), period
+
+    def pids_max(self) -> str | None:
+        """A number, "max" for what cannot be reached, None when nothing was asked for."""
+        if self.pids is None:
+            return None
+        return str(self.pids) if 0 < self.pids < _ALL_PIDS else "max"
 
 
+_MOST_QUOTA = (1 << 44) - 1  # microseconds; the kernel refuses more (MAX_BW in kernel/sched)
+_ALL_PIDS = 1 << 22  # PID_MAX_LIMIT; the kernel refuses more (kernel/cgroup/pids.c)
 _NO_LIMIT = {"memory": 0, "memory_swap": -1, "memory_reservation": 0, "cpu_shares": 0, "pids": -1}
 _RATES = ("read_bps", "write_bps", "read_iops", "write_iops")
 

@@ -86,6 +86,18 @@ def test_limits_in_version_2() -> None:
     ]
 
 
+@pytest.mark.parametrize("much", [1 << 22, (1 << 63) - 1])
+def test_more_processes_than_can_be_is_no_limit(much: int) -> None:
+    assert cgroup_v1.files(Limits(pids=much))[-1] == ("pids", "pids.max", "max")
+    assert cgroup_v2.files(Limits(pids=much)) == [("pids.max", "max")]
+
+
+@pytest.mark.parametrize("much", [Limits(cpu_quota=1 << 44), Limits(nano_cpus=(1 << 63) - 1)])
+def test_more_processor_time_than_the_kernel_counts_is_no_limit(much: Limits) -> None:
+    assert ("cpu", "cpu.cfs_quota_us", "-1") in cgroup_v1.files(much)
+    assert cgroup_v2.files(much) == [("cpu.max", "max 100000")]
+
+
 def test_swap_in_version_2_is_what_goes_beyond_memory() -> None:
     assert ("memory.swap.max", "67108864") in cgroup_v2.files(Limits(memory=64 * MIB))
     assert ("memory.swap.max", "max") in cgroup_v2.files(Limits(memory=64 * MIB, memory_swap=-1))
@@ -153,6 +165,9 @@ def test_limits_change_on_a_living_group_up_and_down(group: Cgroup) -> None:
     for memory in (256, 32, 128):
         group.apply(Limits(memory=memory * MIB, memory_swap=memory * MIB, pids=memory))
         assert (group.usage().memory_limit, group.usage().pids_limit) == (memory * MIB, memory)
+    most = (1 << 44) - 1, (1 << 22) - 1
+    for quota, pids in (most, (most[0] + 1, most[1] + 1)):  # the kernel agrees where we think its bounds are
+        group.apply(Limits(cpu_quota=quota, pids=pids))
     group.apply(Limits(pids=-1))
     assert group.usage().pids_limit is None
     group.apply(Limits(cpuset_cpus="0"))

@@ -169,6 +169,11 @@ def test_network_modes(mode: str, expected: str) -> None:
         ({"HostConfig": {"Mounts": [{"Type": "bind", "Source": "/no/such", "Target": "/x"}]}}, "does not exist"),
         ({"HostConfig": {"Mounts": [{"Type": "odd", "Target": "/x"}]}}, "mount type unknown"),
         ({"HostConfig": {"Mounts": [{"Type": "tmpfs", "Target": ""}]}}, "field Target must not be empty"),
+        ({"HostConfig": {"Tmpfs": {"/x": "mode=9"}}}, "invalid mode: '9' is not an octal number"),
+        (
+            {"HostConfig": {"Mounts": [{"Type": "tmpfs", "Target": "/x", "TmpfsOptions": {"SizeBytes": -1}}]}},
+            "size -1 is negative",
+        ),
         ({"HostConfig": {"Memory": 1000}}, "Minimum memory limit allowed is 6MB"),
         ({"HostConfig": {"MemorySwap": 100 << 20}}, "always set the Memory limit"),
         ({"HostConfig": {"Memory": 100 << 20, "MemorySwap": 50 << 20}}, "memoryswap limit should be larger"),

@@ -23,6 +23,7 @@ HERE = Machine(apparmor="trueup-default")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"hostname": "a\n10.0.0.1 b"}, "hostname .* is not one word"),
         ({"hostname": "h" * 65}, "hostname is longer than 64 bytes"),
         ({"domainname": "é" * 33}, "domainname is longer than 64 bytes"),
         ({"ulimits": (Ulimit(name="nofile", soft=5, hard=3),)}, "must be less than or equal to hard limit: 5 > 3"),

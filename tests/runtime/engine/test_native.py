@@ -81,6 +81,7 @@ async def test_a_command_without_a_name_is_not_found(runtime: NativeRuntime) -> 
     ("limits", "words"),
     [
         (Limits(nano_cpus=10**6), "range of CPUs is from 0.01 to"),
+        (Limits(cpu_shares=-1), r"invalid CPU shares \(-1\)"),
         (Limits(cpu_quota=999), "CPU cfs quota can not be less than 1ms"),
         (Limits(cpuset_cpus="0,4095"), "Requested CPUs are not available - requested 0,4095, available: 0"),
         (Limits(cpuset_mems="999"), "Requested memory nodes are not available - requested 999, available: 0"),
