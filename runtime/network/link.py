@@ -70,12 +70,16 @@ def bridge(name: str, network: str, *, mtu: int = 0) -> Message:
 
 def configure(name: str, *, alias: str = "", link_local: bool = False) -> list[Message]:
     """Name the owner of a link, settle its IPv6 link-local address, and bring it up."""
-    attributes: Attributes = (("IFLA_IFNAME", name),)
-    if alias:
-        attributes += (("IFLA_IFALIAS", alias),)
+    attributes: Attributes = (("IFLA_IFALIAS", alias),) if alias else ()
     if not link_local:
         attributes += (("IFLA_AF_SPEC", _NO_LINK_LOCAL),)
-    return [Message("RTM_NEWLINK", 0, _UP, attributes, (), f"configure {name}")]
+    settle = Message("RTM_NEWLINK", 0, (), (("IFLA_IFNAME", name), *attributes), (), f"configure {name}")
+    return [settle, bring_up(name)] if attributes else [bring_up(name)]
+
+
+def bring_up(name: str) -> Message:
+    """By itself: a kernel brings a link up, and may give it an address, before it reads what else a message says."""
+    return Message("RTM_NEWLINK", 0, _UP, (("IFLA_IFNAME", name),), (), f"bring up {name}")
 
 
 def veth(
@@ -107,7 +111,7 @@ def join(endpoint: EndpointState, bridge_index: int, *, hairpin: bool = True, is
     enslave = Message(
         "RTM_NEWLINK",
         0,
-        _UP,
+        (),
         (
             ("IFLA_IFNAME", endpoint.host_link),
             ("IFLA_IFALIAS", endpoint.container),
@@ -126,7 +130,7 @@ def join(endpoint: EndpointState, bridge_index: int, *, hairpin: bool = True, is
         (),
         f"set port flags of {endpoint.host_link}",
     )
-    return [enslave, settle]
+    return [enslave, settle, bring_up(endpoint.host_link)]
 
 
 def child(endpoint: EndpointState, kind: str, mode: str, parent_index: int, netns_fd: int) -> list[Message]:
