@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Seen]] = {
             and knob(a, "memory", "memory.soft_limit_in_bytes", "memory.low") in ("0", "9223372036854771712")
             and knob(a, "cpu", "cpu.cfs_quota_us", "cpu.max").split()[0] in ("-1", "max")
             and knob(a, "cpu", "cpu.shares", "cpu.weight") in ("1024", "39", "100")
-            and knob(a, "cpuset", "cpuset.cpus", "cpuset.cpus") != "0"
+            and (knob(a, "cpuset", "cpuset.cpus", "cpuset.cpus") != "0" or os.cpu_count() == 1)
         ),
     ),
     "memory reservation": (
