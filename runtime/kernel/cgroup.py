@@ -127,20 +127,20 @@ class Cgroup:
             raise
 
     def _taking_back(self, before: Limits, limits: Limits) -> Limits:
+        """Processors and nodes have no word for "all": it is the parent's."""
         if before.cpuset_cpus and not limits.cpuset_cpus:
-            limits = replace(limits, cpuset_cpus=self._all("cpus"))
+            limits = replace(limits, cpuset_cpus=self._cpuset_of_parent("cpus"))
         if before.cpuset_mems and not limits.cpuset_mems:
-            limits = replace(limits, cpuset_mems=self._all("mems"))
+            limits = replace(limits, cpuset_mems=self._cpuset_of_parent("mems"))
         if before.oom_kill_disable and not limits.oom_kill_disable and "memory" in self.layout.v1:
             _write(f"{self.layout.v1['memory']}/{self.path}/memory.oom_control", "0")
         return taking_back(before, limits)
 
-    def _all(self, file: str) -> str:
-        """Version 2 follows the parent where nothing is said; version 1 wants it said: what the parent has."""
-        if "cpuset" not in self.layout.v1:
-            return "\n"
+    def _cpuset_of_parent(self, file: str) -> str:
         parent = os.path.dirname(self.path.strip("/"))
-        return procfs.read(f"{self.layout.v1['cpuset']}/{parent}/cpuset.{file}").strip()
+        if "cpuset" in self.layout.v1:
+            return procfs.read(f"{self.layout.v1['cpuset']}/{parent}/cpuset.{file}").strip()
+        return procfs.read(f"{self.layout.unified}/{parent}/cpuset.{file}.effective").strip()
 
     def _apply(self, limits: Limits) -> None:
         if self.layout.pure:
