@@ -137,10 +137,9 @@ def _image(body: MountBody, target: str) -> Mount:
 
 
 def _octal(text: str) -> int:
-    try:
-        return int(text, 8)
-    except ValueError:
-        raise InvalidInput(f"invalid mode: '{text}' is not an octal number") from None
+    if not re.fullmatch("[0-7]{1,5}", text):
+        raise InvalidInput(f"invalid mode: '{text}' is not an octal number")
+    return int(text, 8)
 
 
 def tmpfs(target: str, options: str) -> Mount:

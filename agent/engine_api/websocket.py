@@ -67,7 +67,8 @@ class Socket:
     """A websocket as a `Duplex`: each write is one binary message, each read one message's payload."""
 
     def __init__(self, raw: Duplex) -> None:
-        self._raw, self._buffer, self._closed = raw, b"", False
+        self._raw, self._buffer = raw, b""
+        self._closed = self._left = False  # we said goodbye; the client did, or is gone
 
     async def read(self) -> bytes:
         """The next message's payload; b"" at the client's close frame or end."""
@@ -94,15 +95,15 @@ class Socket:
         await self._close(_FAILED, reason.encode()[:_LONGEST_REASON])
 
     async def part(self) -> None:
-        """Say goodbye and wait for the client to leave, `PARTING` seconds at most.
+        """Say goodbye and wait for the client's, `PARTING` seconds at most.
 
         Who answers a close frame on a connection that is gone already gets EPIPE instead of an end (RFC 6455, 7.1.1).
         """
         await self.close_write()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PARTING):
-                while await self._raw.read():
-                    pass
+                while not self._left:
+                    await self._frame()
 
     async def _close(self, status: int, reason: bytes) -> None:
         if not self._closed:
@@ -113,6 +114,7 @@ class Socket:
     async def _frame(self) -> tuple[int, bytes]:
         head = await self._take(2)
         if len(head) < 2:
+            self._left = True
             return _CLOSE, b""
         size = head[1] & 0x7F
         if size == 126:
@@ -122,6 +124,7 @@ class Socket:
         if size > _FRAME_LIMIT or not head[1] & 0x80:
             raise ConnectionAbortedError("a websocket frame is too large or not masked")
         key = await self._take(4, strict=True)
+        self._left = head[0] & 0x0F == _CLOSE
         return head[0] & 0x0F, unmask(await self._take(size, strict=True), key)
 
     async def _take(self, count: int, *, strict: bool = False) -> bytes:
