@@ -1,9 +1,9 @@
 """The nftables table of a data root: what may pass, and where published ports lead.
 
 The rules never change; they look into sets and maps, and only those differ from host to host. So a
-published port is one map element (0.1 ms), and the whole table is replaced in one transaction when
-networks change or somebody tampered with it. Tables of others are never touched. The cheap test
-stands first in every rule, and what most packets meet first in every chain.
+published port is one map element (0.1 ms) and a network a few (see `transactions`). Tables of others
+are never touched. The cheap test stands first in every rule, and what most packets meet first in
+every chain.
 
 What the rules hold:
 - Nothing reaches a container but its own network, replies, and published ports (`ct status dnat`; on
@@ -22,7 +22,6 @@ What the rules hold:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -182,40 +181,21 @@ def routed_by(rules: Rules) -> tuple[str, ...]:
 
 
 def elements(rules: Rules) -> Elements:
-    """Every element that should be in the table."""
+    """Every element that should be in the tables."""
     found = publishing.elements(rules.publishes, routed_by(rules))
     for bridge in rules.bridges:
         found |= {(name, key): note for name, key, note in _bridge_elements(bridge)}
     return found | (pinning.elements(rules.ends) if rules.pinning else {})
 
 
-def table_text(rules: Rules) -> str:
-    """One transaction that replaces both tables, whatever was in them."""
-    name = safe(rules.table)
-    lines = [rules_text(rules), *change_text(rules.table, {}, elements(rules))]
-    if rules.pinning:
-        lines[:0] = [f"add table bridge {name}", f"delete table bridge {name}"]
-    return "\n".join([f"add table inet {name}", f"delete table inet {name}", *lines]) + "\n"
+def shared(rules: Rules) -> dict[str, str]:
+    """The chains of ports that replicas share, by name, and the rule in each."""
+    return publishing.chains(rules.publishes, routed_by(rules))
 
 
-def rules_text(rules: Rules) -> str:
+def text(rules: Rules) -> str:
     """The sets, maps, chains and rules of the tables, without elements."""
-    chains = "\n".join(f" {chain}" for chain in publishing.chains(rules.publishes, routed_by(rules)))
+    chains = "\n".join(f" chain {name} {{ {rule}; }}" for name, rule in shared(rules).items())
     inet = f"{chains}\n{_RULES}" + (_CLOSED if rules.closed else "") + " }"
-    text = f"table inet {safe(rules.table)} {{\n{inet}\n}}"
-    return f"{text}\ntable bridge {safe(rules.table)} {{\n{pinning.RULES}}}" if rules.pinning else text
-
-
-def change_text(table: str, old: Elements, new: Elements) -> list[str]:
-    """Commands that turn the elements `old` into `new`."""
-    gone = [place for place, note in old.items() if new.get(place) != note]
-    added = [(place, note) for place, note in new.items() if old.get(place) != note]
-    lines = [f"delete element {_table(table, name)} {{ {key} }}" for name, key in gone]
-    grouped: dict[str, list[str]] = defaultdict(list)
-    for (name, key), note in added:
-        grouped[name].append(f"{key} {note}")
-    return lines + [f"add element {_table(table, name)} {{ {', '.join(es)} }}" for name, es in grouped.items()]
-
-
-def _table(table: str, name: str) -> str:
-    return f"{'bridge' if name in pinning.SETS else 'inet'} {table} {name}"
+    found = f"table inet {safe(rules.table)} {{\n{inet}\n}}"
+    return f"{found}\ntable bridge {safe(rules.table)} {{\n{pinning.RULES}}}" if rules.pinning else found

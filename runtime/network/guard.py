@@ -1,9 +1,7 @@
 """Keeps the kernel's firewall equal to the rules that should be there; blocking, thread-safe.
 
-It remembers what it put in, so that one more port is one element and not a new table, and compares
-with what the kernel lists, so that `nft flush ruleset` or an edited rule is noticed and undone.
-It also switches forwarding on. If it was off, the host was no router before us: then nothing is
-forwarded but containers' traffic (`Rules.closed`), remembered in the state directory until reboot.
+It remembers what it put in, so that one more port or network is a few elements and not a new table, and
+compares with what the kernel lists, so that `nft flush ruleset` or an edited rule is noticed and undone.
 """
 
 from __future__ import annotations
@@ -11,20 +9,28 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from runtime.errors import KernelRefused
-from runtime.network import conntrack, firewall, listing, pinning, publishing, rivals, strangers
-from runtime.network.bridges import read_sysctl, write_sysctl
+from runtime.network import (
+    conntrack,
+    firewall,
+    forwarding,
+    listing,
+    pinning,
+    publishing,
+    rivals,
+    strangers,
+    transactions,
+)
 from runtime.network.firewall import Rules
+from runtime.network.forwarding import Forwarding
 from runtime.network.nft import Nft
 from runtime.network.publishing import Claim, Elements
+from runtime.network.transactions import Content
 from runtime.network.values import EndpointState, Publish
-
-_FORWARD4 = "net/ipv4/ip_forward"
-_FORWARD6 = "net/ipv6/conf/all/forwarding"
 
 
 class Guard:
@@ -36,25 +42,48 @@ class Guard:
         self._nft = Nft()
         self._lock = threading.RLock()
         self._applied: Elements | None = None  # None: unknown, replace the whole table
+        self._shared: Mapping[str, str] = {}
         self._chains: str | None = None
         self._memory = os.path.join(state_dir, "rules.json")
-        self._marker = os.path.join(state_dir, "forwarding")
-        self._closed = self._marked()
+        self._forwarding = Forwarding(state_dir, report)
         self._pinning = self._bridges_have_rules()
 
     def close(self) -> None:
         """Free the library's context; the table stays."""
         self._nft.close()
 
-    def replace(self, rules: Rules) -> None:
-        """Put the whole of both tables in, in one transaction."""
+    def update(self, rules: Rules) -> None:
+        """Change what differs in both tables; put them in whole where it is unknown what they hold."""
         with self._lock:
-            rules = self._completed(rules)
-            self._applied = None
-            self._nft.run(firewall.table_text(rules), f"set up firewall table {self._table}")
-            self._applied = firewall.elements(rules)
-            self._chains = listing.chains(self._list(terse=True))
-            self._remember(rules)
+            new, shared = transactions.content(self._completed(rules)), self._shared
+            if self._applied is None or not self._carried_out(
+                transactions.changes(self._table, Content(elements=self._applied, shared=shared), new)
+            ):
+                self._replace(rules)
+                return
+            self._take(new)
+            if new.shared != shared:
+                self._know(rules)
+
+    def _replace(self, rules: Rules) -> None:
+        """Put the whole of both tables in, in one transaction."""
+        rules = self._completed(rules)
+        self._applied = None
+        self._nft.run(transactions.whole(rules), f"set up firewall table {self._table}")
+        self._take(transactions.content(rules))
+        self._know(rules)
+
+    def _take(self, content: Content) -> None:
+        self._applied, self._shared = dict(content.elements), content.shared
+
+    def _carried_out(self, texts: Iterable[str]) -> bool:
+        """Run transactions; False when somebody changed the tables, so that one does not fit."""
+        try:
+            for text in texts:
+                self._nft.run(text, f"change firewall table {self._table}")
+        except KernelRefused:
+            return False
+        return True
 
     def remove(self) -> None:
         """Take the whole table away; gone is gone."""
@@ -70,18 +99,19 @@ class Guard:
             if self._applied is None:
                 self._chains = self._remembered(self._completed(rules))
             if self._chains is None or self._table_drift(rules):
-                self.replace(rules)
+                self._replace(rules)
             elif self._applied is None:
-                self._applied = firewall.elements(self._completed(rules))
+                self._take(transactions.content(self._completed(rules)))
 
     def pin(self, end: EndpointState, rules: Callable[[], Rules]) -> None:
         """Hold an end that is about to be made to its own addresses."""
         with self._lock:
             new = pinning.elements([end]) if self._pinning else {}
             if self._applied is None and new:
-                self.replace(rules())
+                self._replace(rules())
             elif self._applied is not None:
-                self._change({}, {place: note for place, note in new.items() if place not in self._applied}, rules)
+                applied = self._applied
+                self._change({}, {place: note for place, note in new.items() if place not in applied}, rules)
 
     def unpin(self, end: EndpointState, rules: Callable[[], Rules]) -> None:
         """Forget an end that is gone."""
@@ -90,7 +120,7 @@ class Guard:
             self._change({p: n for p, n in pinning.elements([end]).items() if applied.get(p) == n}, {}, rules)
 
     def republish(self, gone: Sequence[Publish], new: Sequence[Publish], rules: Callable[[], Rules]) -> None:
-        """Close ports and open others: single elements if possible, else the whole table of `rules`."""
+        """Close ports and open others: single elements if nobody shares them, else whatever differs from `rules`."""
         with self._lock:
             self._republish(gone, new, rules)
         conntrack.forget_udp(p.host_port for p in (*gone, *new) if p.protocol == "udp")
@@ -101,43 +131,34 @@ class Guard:
         wanted = list(publishing.claims(new, routed))
         old, fresh = publishing.single(publishing.claims(gone, routed)), publishing.single(wanted)
         if self._applied is None or not _plain(self._applied, old, fresh, wanted):
-            self.replace(target)
+            self.update(target)
             return
         self._change(old, fresh, rules)
 
     def _change(self, old: Elements, new: Elements, rules: Callable[[], Rules]) -> None:
         """Take single elements out and put others in; `rules` says what the whole is, should that fail."""
-        commands = firewall.change_text(self._table, old, new)
-        if not commands or self._applied is None:
+        if self._applied is None:
             return
-        try:
-            self._nft.run("\n".join(commands), f"change firewall table {self._table}")
-        except KernelRefused:  # somebody changed the table: put it in whole
-            self.replace(rules())
+        changed, gone = transactions.element_changes(self._table, old, new)
+        if not self._carried_out("\n".join(lines) for lines in (changed, gone) if lines):
+            self._replace(rules())
             return
         for place in old:
             del self._applied[place]
         self._applied.update(new)
 
     def forwarding(self, *, ipv6: bool) -> None:
-        """Let the kernel forward packets, and say so if it did not."""
+        """Let the kernel forward packets; what the rules let pass depends on who switched that on."""
         with self._lock:
-            for name, wanted in ((_FORWARD4, True), (_FORWARD6, ipv6)):
-                if not wanted or read_sysctl(name) != "0":
-                    continue
-                if name == _FORWARD6:
-                    _keep_router_advertisements()
-                if name == _FORWARD4:
-                    self._mark()
-                write_sysctl(name, "1")
-                self._report(f"{name.replace('/', '.')} was 0 and is 1 now; only containers are forwarded")
+            closed = self._forwarding.closed
+            self._forwarding.switch_on(ipv6=ipv6)
+            if self._forwarding.closed != closed:
+                self._applied = None
 
     def differences(self, rules: Rules) -> list[str]:
         """What is not as it should be in table and forwarding, and ports claimed twice."""
         drift = publishing.collisions(rules.publishes) + self._table_drift(rules)
-        if rules.bridges and read_sysctl(_FORWARD4) == "0":
-            drift.append("net.ipv4.ip_forward is not 1")
-        return drift
+        return drift + (forwarding.differences() if rules.bridges else [])
 
     def rivals(self) -> list[Publish]:
         """Ports that other agents on this host have published."""
@@ -183,7 +204,7 @@ class Guard:
         return ("inet", "bridge") if self._pinning else ("inet",)
 
     def _completed(self, rules: Rules) -> Rules:
-        return replace(rules, closed=self._closed, pinning=self._pinning)
+        return replace(rules, closed=self._forwarding.closed, pinning=self._pinning)
 
     def _bridges_have_rules(self) -> bool:
         """Whether the kernel has nftables for bridges; said once if not."""
@@ -195,10 +216,11 @@ class Guard:
             return False
         return True
 
-    def _remember(self, rules: Rules) -> None:
-        """Keep what the kernel makes of our rules, so that the next agent can tell them from others."""
+    def _know(self, rules: Rules) -> None:
+        """Keep what the kernel makes of our rules, so that we and the next agent can tell them from others."""
+        self._chains = listing.chains(self._list(terse=True))
         with open(self._memory, "w", encoding="utf-8") as file:
-            json.dump([firewall.rules_text(rules), self._chains], file)
+            json.dump([firewall.text(self._completed(rules)), self._chains], file)
 
     def _remembered(self, rules: Rules) -> str | None:
         """How the kernel lists these very rules, if an earlier agent put them in."""
@@ -207,26 +229,7 @@ class Guard:
                 text, chains = json.load(file)
         except (OSError, ValueError):
             return None
-        return str(chains) if text == firewall.rules_text(rules) else None
-
-    def _marked(self) -> bool:
-        """Whether we switched forwarding on since boot (the marker names the boot)."""
-        try:
-            with open(self._marker, encoding="ascii") as file:
-                return file.read() == _boot_id()
-        except OSError:
-            return False
-
-    def _mark(self) -> None:
-        self._closed = True
-        self._applied = None
-        with open(self._marker, "w", encoding="ascii") as file:
-            file.write(_boot_id())
-
-
-def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+        return str(chains) if text == firewall.text(rules) else None
 
 
 def _plain(applied: Elements, old: Elements, new: Elements, wanted: Sequence[Claim]) -> bool:
@@ -235,10 +238,3 @@ def _plain(applied: Elements, old: Elements, new: Elements, wanted: Sequence[Cla
         return False
     left = applied.keys() - old.keys()
     return not any(claim.place in left or claim.shared_place in left for claim in wanted)
-
-
-def _keep_router_advertisements() -> None:
-    """A forwarding host ignores router advertisements unless accept_ra is 2: keep its own routes."""
-    for name in os.listdir("/proc/sys/net/ipv6/conf"):
-        if name not in ("all", "default") and read_sysctl(f"net/ipv6/conf/{name}/accept_ra") == "1":
-            write_sysctl(f"net/ipv6/conf/{name}/accept_ra", "2", optional=True)

@@ -155,19 +155,18 @@ def single(found: Iterable[Claim]) -> Elements:
     }
 
 
-def chains(publishes: Iterable[Publish], routed: Sequence[str] = ()) -> list[str]:
-    """A chain for every shared port: each new connection goes to the next container."""
-    found = []
+def chains(publishes: Iterable[Publish], routed: Sequence[str] = ()) -> dict[str, str]:
+    """A chain for every shared port, and the rule in it: each new connection goes to the next container."""
+    found = {}
     for group in grouped(claims(publishes, routed)):
         if len(group) > 1:
             first = group[0]
             choice = ", ".join(f"{i} : {claim.where}" for i, claim in enumerate(group))
             ip = "ip" if first.family == "4" else "ip6"
-            body = (
+            found[_chain(first)] = (
                 f"meta nfproto ipv{first.family} meta l4proto {first.protocol} "
                 f"dnat {ip} to numgen inc mod {len(group)} map {{ {choice} }}"
             )
-            found.append(f"chain {_chain(first)} {{ {body}; }}")
     return found
 
 

@@ -28,12 +28,12 @@ class Upkeep:
         self._host.make(spec, self._others(spec))
         if spec.driver == "bridge":
             self._guard.forwarding(ipv6=spec.ipv6)
-            self._guard.replace(self._rules())
+            self._guard.update(self._rules())
 
     def unmake(self, spec: NetworkSpec) -> None:
         """Take away what a network had on the host."""
         self._host.unmake(spec, self._others(spec))
-        self._guard.replace(self._rules())
+        self._guard.update(self._rules())
 
     def differences(self, ends: Ends) -> list[str]:
         """Texts of what is not as it should be; `ends` are the endpoints that nobody is changing."""

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.errors import Conflict, InvalidInput, Unavailable
-from runtime.network.firewall import Rules, elements, table_text
+from runtime.network.firewall import Rules, elements
 from runtime.network.listeners import squatters
 from runtime.network.ports import choose, collides
 from runtime.network.publishing import collisions
+from runtime.network.transactions import whole
 from runtime.network.values import PortRequest, Publish
 
 
@@ -135,4 +136,4 @@ def test_two_claims_of_one_port_never_spoil_the_table() -> None:
 def test_nothing_can_be_smuggled_into_the_rules(field: str) -> None:
     evil = {"container_ip": "10.0.0.2", field: '1" } ; flush ruleset ; add table x { "'}
     with pytest.raises(InvalidInput, match="cannot use"):
-        table_text(Rules(publishes=(port(80, **{"container": "a", **evil}),)))
+        whole(Rules(publishes=(port(80, **{"container": "a", **evil}),)))

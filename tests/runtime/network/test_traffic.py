@@ -19,10 +19,6 @@ from .world import Box, isolated
 
 pytestmark = pytest.mark.privileged
 
-KERNEL_MISSES = 1
-"""Of some 700 connections through a port, refused. While a table is exchanged both are hooked in: a packet that passes
-the new one's hook before the generation changes, and the old one's after it, meets no rule. That is a microsecond; a
-gap of ours would be a millisecond, and refuse a dozen."""
 _LOAD = """
 import json, socket, sys, time
 host, port, seconds, patience = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
@@ -49,7 +45,7 @@ def load(host: str, port: int, seconds: float, box: Box | None = None) -> subpro
 @isolated
 def test_nothing_fails_while_networks_ports_and_agents_come_and_go(tmp_path: Path) -> None:
     async def disturb(networks: Networks, number: int) -> None:
-        """Replace the whole table, several times over, and single elements."""
+        """Networks, ports alone and shared."""
         extra = await networks.create(NetworkSpec(id=f"{number:032x}", name=f"extra{number}"))
         wanted = [PortRequest(container_port=80, host_port=9000 + number)]
         for share in ("", "together"):
@@ -88,9 +84,7 @@ def test_nothing_fails_while_networks_ports_and_agents_come_and_go(tmp_path: Pat
         assert rounds > 5
         for process in loads:
             made, failed = json.loads(process.communicate()[0])
-            most = 0 if process is loads[-1] else KERNEL_MISSES
-            assert len(failed) <= most, (loads.index(process), made, rounds, failed)
-            assert all("ConnectionRefused" in error for error in failed), failed
+            assert not failed, (loads.index(process), made, rounds, failed)
             assert made > 50
 
     asyncio.run(body())
