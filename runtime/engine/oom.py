@@ -62,7 +62,8 @@ class OomWatch:
         if watched.event >= 0:
             asyncio.get_running_loop().remove_reader(watched.event)
             os.close(watched.event)
-        self._numbers.pop(watched.number, None)
+        if self._numbers.pop(watched.number, None):
+            inotify.remove(self._inotify, watched.number)
         return watched.told
 
     def close(self) -> None:

@@ -33,7 +33,10 @@ def notifier(directory: str) -> int:
 
 
 def watch(descriptor: int, path: str) -> int:
-    """Watch a kernel file for changes; the number that `changed` will give. It ends with the file."""
+    """Watch a kernel file for changes; the number that `changed` will give.
+
+    It does not end with a removed group, but keeps that in memory: `inotify.remove` it.
+    """
     return inotify.add(descriptor, path, inotify.MODIFY)
 
 

@@ -112,7 +112,9 @@ def test_a_client_that_reads_late_gets_everything(
 @pytest.mark.parametrize("keys", [b"", b"\x10\x11"])
 def test_a_slow_client_types_and_leaves(agent: AgentUnderTest, keys: bytes) -> None:
     """Its input is heard and the keys to detach too, and when it has gone nothing of what waited for it is kept."""
-    agent.api(f"/containers/{_create(agent, Cmd=['true'])}/start", "POST")  # what it opens once and keeps is open
+    first = _create(agent, Cmd=["sleep", "1000"])  # what the agent opens once and keeps is open after it
+    agent.api(f"/containers/{first}/start", "POST")
+    agent.api(f"/containers/{first}?force=1", "DELETE")
     agent.until("the first is gone", lambda: agent.api("/containers/json?all=1") == [])
     script = "seq 1 1000000; read a; test $a = typed && touch /heard; sleep 1000"
     identity = _create(agent, Tty=True, OpenStdin=True, Cmd=["sh", "-c", script])

@@ -29,6 +29,7 @@ class Held:
     """What a process holds."""
 
     descriptors: int
+    watches: int  # of inotify
     threads: int
     children: int
     memory: int  # bytes of its own
@@ -39,7 +40,15 @@ def held(pid: int) -> Held:
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     children = sum(procfs.stat(int(e)).ppid == pid for e in os.listdir("/proc") if e.isdigit() and _alive(int(e)))
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
-    return Held(descriptors, int(status["Threads"]), children, int(status["RssAnon"].split()[0]) << 10)
+    watches = sum(_watches(file) for file in Path(f"/proc/{pid}/fdinfo").iterdir())
+    return Held(descriptors, watches, int(status["Threads"]), children, int(status["RssAnon"].split()[0]) << 10)
+
+
+def _watches(file: Path) -> int:
+    try:
+        return file.read_text().count("inotify wd:")
+    except FileNotFoundError:  # of the very directory that was listed
+        return 0
 
 
 def _alive(pid: int) -> bool:
@@ -98,6 +107,7 @@ def test_nothing_grows(host: Host) -> None:
         for who, was, now in zip(("agent", "spawner"), before, after, strict=True):
             lines = 2 * Keepers.lines if who == "spawner" else 0  # to keepers that have room, fewer as they fill
             assert now.descriptors <= was.descriptors + lines, f"{who}: {was} → {now}"
+            assert now.watches <= was.watches, f"{who}: {was} → {now}"
             assert now.threads <= max(was.threads, 40), f"{who}: {was} → {now}"
             assert now.children <= was.children + 1, f"{who}: {was} → {now}"
             assert now.memory <= was.memory + MEMORY, f"{who}: {was} → {now}"

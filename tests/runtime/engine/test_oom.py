@@ -90,6 +90,32 @@ async def test_a_kill_inside_is_told_at_once(runtime: NativeRuntime) -> None:
     assert not (await runtime.inspect("modest")).oom_killed
 
 
+def watched() -> int:
+    """What of ours hangs on groups: watches of inotify on version 2, eventfds on version 1."""
+    watches = 0
+    for file in os.listdir("/proc/self/fd"):
+        try:
+            watches += os.readlink(f"/proc/self/fd/{file}") == "anon_inode:[eventfd]"
+            watches += Path(f"/proc/self/fdinfo/{file}").read_text().count("inotify wd:")
+        except FileNotFoundError:  # of this very listing
+            continue
+    return watches
+
+
+@pytest.mark.privileged
+@pytest.mark.anyio
+async def test_nothing_hangs_on_a_group_that_is_gone(runtime: NativeRuntime) -> None:
+    before = watched()
+    for number in range(1, 4):
+        await runtime.create(config(f"c{number}", "sleep", "1000"))
+        await runtime.start(f"c{number}")
+        assert watched() == before + number
+    for number in range(1, 4):
+        await runtime.stop(f"c{number}", timeout=0)
+        await runtime.remove(f"c{number}")
+    assert watched() == before
+
+
 @pytest.mark.privileged
 @pytest.mark.anyio
 async def test_the_end_of_everything_is_told_once(runtime: NativeRuntime) -> None:
