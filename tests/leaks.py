@@ -89,6 +89,18 @@ def _cgroups() -> list[str]:
     return found
 
 
+def remove_groups(name: str) -> None:
+    """Remove what another engine has left of a group below the root, in every hierarchy there is."""
+    deadline = time.monotonic() + 10 * SLOW
+    for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+        while (top := root / name.strip("/")).is_dir() and time.monotonic() < deadline:
+            for directory, _, _ in os.walk(top, topdown=False):
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    time.sleep(0.05)  # its last process is just ending
+
+
 def _tables() -> list[str]:
     try:
         done = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)

@@ -113,9 +113,7 @@ def test_podman(agent: AgentUnderTest, scratch: Path) -> None:
     """
     enclosed = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script)
     done = subprocess.run(enclosed, capture_output=True, text=True, check=False)
-    for top in Path("/sys/fs/cgroup").glob(f"*{group}"):
-        for directory, _, _ in os.walk(top, topdown=False):
-            os.rmdir(directory)
+    leaks.remove_groups(group)
     assert done.returncode == 0, done.stderr
     assert "hello" in done.stdout.splitlines()
     ids = set()

@@ -115,8 +115,7 @@ def theirs(home: Path, ports: Ports) -> Iterator[Typist]:
             child = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
             yield Typist(home, home / "d.sock", home, ports, ("nsenter", "--net", "--target", child))
     finally:
-        for top in Path("/sys/fs/cgroup").glob(f"*{group}"):
-            _remove_groups(top)
+        leaks.remove_groups(group)
 
 
 def free_ports() -> Ports:
@@ -157,13 +156,3 @@ def _until(holds: Callable[[], bool], process: subprocess.Popen[bytes], log: Pat
         alive = process.poll() is None and time.monotonic() < deadline
         assert alive, f"dockerd does not answer:\n{log.read_text(errors='replace')[-2000:]}"
         time.sleep(0.2)
-
-
-def _remove_groups(top: Path) -> None:
-    deadline = time.monotonic() + 10 * leaks.SLOW
-    while top.exists() and time.monotonic() < deadline:
-        for directory, _, _ in os.walk(top, topdown=False):
-            try:
-                os.rmdir(directory)
-            except OSError:
-                time.sleep(0.05)  # its last process is just ending

@@ -5,7 +5,6 @@ A test that an attack fails proves something only if the attack is known to work
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ import pytest
 
 from runtime.network.service import Networks
 from runtime.network.values import NetworkSpec, Pool, PortRequest
+from tests import leaks
 
 from .test_isolation import attacker
 from .test_service import A, run, start
@@ -47,8 +47,7 @@ def dockerd(home: Path) -> Iterator[str]:
     finally:
         daemon.terminate()
         daemon.wait(20)
-        for path in Path("/sys/fs/cgroup").glob(f"*{CGROUP}"):
-            os.rmdir(path)
+        leaks.remove_groups(CGROUP)
 
 
 @pytest.mark.skipif(not shutil.which("dockerd"), reason="no dockerd: install docker.io")
