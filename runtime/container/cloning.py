@@ -141,7 +141,7 @@ def conceive(bundle: Bundle, program: bytes) -> Conception:
     """Make the cgroup, the streams and the plan."""
     cgroup = Cgroup(bundle.cgroup)
     try:
-        directories = cgroup.create(bundle.limits)
+        directories = cgroup.create(bundle.limits, everywhere=_may_mount_cgroups(bundle))
         failpoint.passing("start.cgroup")
         plan = setup.plan(bundle, directories)
         ours, theirs = link.pair()
@@ -163,6 +163,15 @@ def conceive(bundle: Bundle, program: bytes) -> Conception:
         cgroup.remove()
         raise
     return Conception(birth, cgroup, directories, directory, ours, streams)
+
+
+def _may_mount_cgroups(bundle: Bundle) -> bool:
+    """Whether it can mount a hierarchy of version 1 and write to it.
+
+    Where it has no group of its own, the root of its cgroup namespace is the host's, with the host's release_agent.
+    """
+    rules = not bundle.in_userns and "SYS_ADMIN" in bundle.capabilities
+    return rules and bundle.namespaces.private("cgroup")
 
 
 def _clone(birth: init.Birth, ours: socket.socket, directory: int) -> tuple[int, int]:

@@ -29,10 +29,14 @@ _PATIENCE = 5.0  # seconds in which what was killed must be gone
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where hierarchies are mounted: `unified` is version 2, `v1` maps a controller to its mount."""
+    """Where hierarchies are mounted: `unified` is version 2, `v1` maps a controller to its mount.
+
+    `others` are hierarchies of version 1 without a controller that we set, by the name of their directory.
+    """
 
     unified: str
     v1: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
     @property
     def pure(self) -> bool:
@@ -44,16 +48,19 @@ def find_layout(mounts: Iterable[procfs.MountInfo]) -> Layout:
     """Read the layout from mountinfo. Raises Unsupported without a version-2 hierarchy."""
     unified = ""
     v1: dict[str, str] = {}
+    others: dict[str, str] = {}
     for mount in mounts:
         if mount.fs == "cgroup2" and not unified:
             unified = mount.target
         elif mount.fs == "cgroup":
-            for option in mount.super_options:
-                if option in cgroup_v1.CONTROLLERS:
-                    v1.setdefault(option, mount.target)
+            known = [option for option in mount.super_options if option in cgroup_v1.CONTROLLERS]
+            for option in known:
+                v1.setdefault(option, mount.target)
+            if not known:
+                others.setdefault(os.path.basename(mount.target), mount.target)
     if not unified:
         raise Unsupported("cannot use cgroups: no cgroup2 hierarchy is mounted", hint="mount -t cgroup2 none DIR")
-    return Layout(unified, v1)
+    return Layout(unified, v1, others)
 
 
 @cache
@@ -83,14 +90,15 @@ class Cgroup:
     def _places(self) -> dict[str, str]:
         """Where it may have a directory, by controller."""
         path = self.path.strip("/")
-        return {"": self.directory, **{name: f"{mount}/{path}" for name, mount in self.layout.v1.items()}}
+        mounts = self.layout.others | self.layout.v1
+        return {"": self.directory, **{name: f"{mount}/{path}" for name, mount in mounts.items()}}
 
     # ------------------------------------------------------------ life
 
-    def create(self, limits: Limits) -> dict[str, str]:
-        """Make the group in every hierarchy and set its limits; its directories by controller, "" is version 2's.
+    def create(self, limits: Limits, *, everywhere: bool = False) -> dict[str, str]:
+        """Make the group where it counts, or in every hierarchy, and set its limits.
 
-        Raises InvalidInput for a refused value.
+        Returns its directories by controller, "" is version 2's. Raises InvalidInput for a refused value.
         """
         path = self.path.strip("/")
         if self.layout.pure or limits.hugetlb:
@@ -98,9 +106,10 @@ class Cgroup:
         cgroup_v1.make(self.layout.unified, path, "")
         _try_write(f"{self.directory}/cgroup.max.depth", str(_DEPTH))
         found = {"": self.directory}
-        for controller in cgroup_v1.needed(limits) & self.layout.v1.keys():
-            cgroup_v1.make(self.layout.v1[controller], path, controller)
-            found[controller] = f"{self.layout.v1[controller]}/{path}"
+        for name, directory in self._places().items():
+            if name and (everywhere or name in cgroup_v1.needed(limits)):
+                cgroup_v1.make(directory.removesuffix(f"/{path}"), path, name)
+                found[name] = directory
         self._apply(limits)
         return found
 

@@ -234,3 +234,21 @@ def test_modules_come_from_us_and_not_from_the_image(world: World, scratch: Path
         assert not os.path.exists(f"{bundle.upper}/pwned")
 
     run(world, test)
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_a_mounted_hierarchy_of_version_1_ends_at_the_containers_group(world: World, privileged: bool) -> None:
+    """SYS_ADMIN without a user namespace may mount; what it finds is its own, not the host's release_agent."""
+    script = """
+        for line in $(cut -d: -f2 /proc/self/cgroup); do
+            mkdir -p /c/$line; mount -t cgroup -o $line none /c/$line && ls /c/$line | grep -c release_agent
+        done; cut -d: -f3 /proc/self/cgroup | sort -u
+    """
+
+    async def test(w: World) -> None:
+        rights = (*defaults.CAPABILITIES, "SYS_ADMIN")
+        bundle = w.bundle("sh", "-c", script, userns_base=0, capabilities=rights, privileged=privileged)
+        found, text = await w.run(bundle)
+        assert found.code == 0 and set(text.split()) <= {"0", "/"}, text
+
+    run(world, test)
