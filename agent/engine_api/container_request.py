@@ -231,7 +231,7 @@ def _seccomp(value: str) -> str:
         return value
     try:
         json.loads(value)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise InvalidInput(f"Decoding seccomp profile failed: {e}") from e
     return value
 

@@ -24,7 +24,7 @@ from agent.engine_api.message import (
     empty,
 )
 from agent.engine_api.router import Route
-from agent.engine_api.streams import Wiring, parse_detach_keys, pump
+from agent.engine_api.streams import SIZES, Wiring, parse_detach_keys, pump
 from agent.engine_api.text import parse_time, rfc3339_ns
 from runtime.engine.model import Container, Event, LogQuery, State
 from runtime.engine.protocol import Stdio
@@ -139,7 +139,7 @@ class ContainerStreams:
         container = await self._engine.container(id)
         if container.state not in _LIVE:
             raise Conflict(f"cannot resize a stopped container: container {container.id} is not running")
-        rows, columns = request.number("h", 0), request.number("w", 0)
+        rows, columns = request.number("h", 0, within=SIZES), request.number("w", 0, within=SIZES)
         stdio = await self._engine.runtime.attach(container.id)
         try:
             await stdio.resize(rows, columns)
@@ -214,11 +214,12 @@ def _content_type(request: Request, container: Container) -> str:
 
 
 def _wiring(request: Request, container: Container, *, bare: bool = False) -> Wiring:
+    keys = parse_detach_keys(request.query.get("detachKeys", ""))
     return Wiring(
         tty=container.config.tty or bare,
         stdin=request.flag("stdin") and container.config.open_stdin and request.flag("stream"),
         stdout=request.flag("stdout"),
         stderr=request.flag("stderr") or (container.config.tty and request.flag("stdout")),
         close_stdin=container.config.stdin_once,
-        detach_keys=parse_detach_keys(request.query.get("detachKeys", "")) if container.config.tty else b"",
+        detach_keys=keys if container.config.tty else b"",
     )

@@ -11,7 +11,7 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -29,7 +29,7 @@ from agent.engine_api.message import (
     ok,
 )
 from agent.engine_api.router import Route
-from agent.engine_api.streams import Wiring, parse_detach_keys, pump
+from agent.engine_api.streams import SIZES, Wiring, parse_detach_keys, pump
 from agent.engine_api.versions import Version
 from runtime.engine.model import Container, ExecConfig, State
 from runtime.engine.protocol import ExecProcess
@@ -41,13 +41,17 @@ _REMEMBERED = 4096
 _UNKNOWN = 255  # what Docker says of an end that nobody saw
 
 
+TerminalSize = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 16)]], Field(min_length=2, max_length=2)]
+"""Rows and columns."""
+
+
 class ExecBody(Body):
     """POST /containers/{id}/exec."""
 
     AttachStdin: bool | None = None
     AttachStdout: bool | None = None
     AttachStderr: bool | None = None
-    ConsoleSize: list[int] | None = None
+    ConsoleSize: TerminalSize | None = None
     DetachKeys: str | None = None
     Tty: bool | None = None
     Env: list[str] | None = None
@@ -62,7 +66,7 @@ class StartBody(Body):
 
     Detach: bool | None = None
     Tty: bool | None = None
-    ConsoleSize: list[int] | None = Field(default=None, max_length=2)
+    ConsoleSize: TerminalSize | None = None
 
 
 @dataclass(slots=True)
@@ -125,6 +129,8 @@ class Execs:
         for entry in body.Env or ():
             if not entry.partition("=")[0]:
                 raise InvalidInput(f"invalid environment variable: {entry}")
+        if body.WorkingDir and not body.WorkingDir.startswith("/"):
+            raise InvalidInput(f"the working directory '{body.WorkingDir}' is invalid, it needs to be an absolute path")
         policy.check_exec(bool(body.Privileged), self._engine.control.settings.api.policy)
         keys = parse_detach_keys(body.DetachKeys or "")
         made = Exec(secrets.token_hex(32), container, body, keys, request.version)
@@ -226,7 +232,7 @@ class Execs:
     async def resize(self, request: Request, id: str) -> Answer:
         """POST /exec/{id}/resize."""
         made = self._find(id)
-        rows, columns = request.number("h", 0), request.number("w", 0)
+        rows, columns = request.number("h", 0, within=SIZES), request.number("w", 0, within=SIZES)
         if made.running:
             await made.settled.wait()  # clients resize as soon as their stream is open
         if made.process is None or not made.running:

@@ -115,13 +115,16 @@ class Request:
         value = self.query.get(name)
         return default if value is None else value.strip().lower() not in ("", "0", "no", "false", "none")
 
-    def number(self, name: str, default: int) -> int:
+    def number(self, name: str, default: int, *, within: range | None = None) -> int:
         """A whole-number parameter. Raises InvalidInput."""
         value = self.query.get(name, "")
         try:
-            return int(value) if value else default
+            found = int(value) if value else default
         except ValueError as e:
             raise InvalidInput(f"cannot read parameter {name}={value!r}: not a whole number") from e
+        if within is not None and found not in within:
+            raise InvalidInput(f"cannot read parameter {name}={value}: not within {within[0]} and {within[-1]}")
+        return found
 
     async def read(self, limit: int = BODY_LIMIT) -> bytes:
         """The whole body. Raises InvalidInput past `limit` bytes."""

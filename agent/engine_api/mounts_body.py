@@ -41,8 +41,6 @@ def read_bind(text: str) -> Mount:
     if len(parts) not in (2, 3) or not all(parts[:2]):
         raise InvalidInput(f"invalid volume specification: '{text}'")
     source, target = parts[0], _target(parts[1])
-    if target == "/":
-        raise InvalidInput(f"invalid volume specification: '{text}': destination can't be '/'")
     kind: Any = "bind" if source.startswith("/") else "volume"
     modes = _with_modes(Mount(type=kind, target=target), parts[2].split(",") if len(parts) == 3 else [])
     if kind == "volume" and not VOLUME_NAME.fullmatch(source):
@@ -159,4 +157,6 @@ def tmpfs(target: str, options: str) -> Mount:
 def _target(path: str) -> str:
     if not path.startswith("/"):
         raise InvalidInput(f"invalid mount path: '{path}' mount path must be absolute")
-    return os.path.normpath(path)
+    if not (relative := os.path.normpath(path).lstrip("/")):
+        raise InvalidInput(f"invalid mount path: '{path}': destination can't be '/'")
+    return f"/{relative}"

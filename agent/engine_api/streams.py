@@ -25,6 +25,10 @@ def frame(stream: str, data: bytes) -> bytes:
     return struct.pack(">BxxxL", _NUMBERS[stream], len(data)) + data
 
 
+SIZES = range(1 << 16)
+"""Rows or columns of a terminal (man 2 TIOCSWINSZ)."""
+
+
 def parse_detach_keys(text: str) -> bytes:
     """Bytes of "ctrl-p,ctrl-q" or "a"; "" is the default. Raises InvalidInput."""
     if not text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from datetime import UTC, datetime
@@ -28,9 +29,17 @@ def rfc3339_ns(nanoseconds: int, *, padded: bool = False) -> str:
 
 
 def parse_time(text: str, *, now: float) -> float:
-    """Seconds since the epoch from "1700000000.5", RFC 3339 or a Go duration before now; "" is 0.0."""
-    if not text:
-        return 0.0
+    """Seconds since the epoch from "1700000000.5", RFC 3339 or a Go duration before now; "" is 0.0.
+
+    Raises InvalidInput.
+    """
+    found = _moment(text, now) if text else 0.0
+    if not math.isfinite(found):
+        raise InvalidInput(f"cannot read time {text!r}: beyond all clocks")
+    return found
+
+
+def _moment(text: str, now: float) -> float:
     try:
         return float(text)
     except ValueError:

@@ -85,24 +85,32 @@ class Dev:
     def open(self, userns: int) -> int:
         options = {"mode": "755", "size": "65536k", "uid": str(self.base), "gid": str(self.base)}
         root = m.new_mount("tmpfs", options, m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NOEXEC)
-        for name, (major, minor) in defaults.DEVICE_NODES.items():
-            self._node(root, name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-        for device in self.devices:
-            found = os.stat(device.source)
-            if not stat.S_ISCHR(found.st_mode) and not stat.S_ISBLK(found.st_mode):
-                raise InvalidInput(f"cannot show device {device.source}: not a device node")
-            self._node(root, os.path.relpath(device.target, "/dev"), found.st_mode, found.st_rdev, found.st_gid)
         for name, target in defaults.DEVICE_LINKS.items():
             os.symlink(target, name, dir_fd=root)
             self._own(root, name)
         for name in ("pts", "mqueue", *(("shm",) if self.shm else ())):
             os.mkdir(name, 0o755, dir_fd=root)
             self._own(root, name)
+        asked = {os.path.relpath(device.target, "/dev"): device for device in self.devices}
+        for name, (major, minor) in defaults.DEVICE_NODES.items():
+            if name not in asked:
+                self._node(root, name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        for name, device in asked.items():
+            try:
+                self._show(root, name, device)
+            except OSError as e:
+                raise InvalidInput(f"cannot show device {device.source} at {device.target}: {e.strerror}") from e
         return root
 
-    def _node(self, root: int, name: str, mode: int, device: int, gid: int = 0) -> None:
+    def _show(self, root: int, name: str, device: Device) -> None:
+        found = os.stat(device.source)
+        if not stat.S_ISCHR(found.st_mode) and not stat.S_ISBLK(found.st_mode):
+            raise InvalidInput(f"cannot show device {device.source}: not a device node")
         if name.startswith(".."):
-            raise InvalidInput(f"cannot show a device outside /dev: {name}")
+            raise InvalidInput(f"cannot show device {device.source} at {device.target}: only below /dev")
+        self._node(root, name, found.st_mode, found.st_rdev, found.st_gid)
+
+    def _node(self, root: int, name: str, mode: int, device: int, gid: int = 0) -> None:
         for parent in _parents(name):
             if not os.path.lexists(f"/proc/self/fd/{root}/{parent}"):
                 os.mkdir(parent, 0o755, dir_fd=root)

@@ -37,16 +37,25 @@ def volume_name() -> str:
 
 
 def resolve(config: ContainerConfig, image: ImageConfig, name: Callable[[], str] = volume_name) -> Resolved:
-    """Complete `config` by `image`. Raises InvalidInput when there is no command at all, or no such stop signal."""
+    """Complete `config` by `image`. Raises InvalidInput when something is missing or wrong."""
     return Resolved(
         args=_args(config, image),
         environment=_environment(config, image),
-        working_dir=config.working_dir or image.working_dir or "/",
+        working_dir=_working_dir(config) or image.working_dir or "/",
         user=config.user if config.user is not None else image.user,
         stop_signal=_stop_signal(config, image),
         healthcheck=_healthcheck(config, image),
         mounts=_mounts(config, image, name),
     )
+
+
+def _working_dir(config: ContainerConfig) -> str:
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidInput(
+            f"cannot create container {config.name}: the working directory '{config.working_dir}' is invalid, "
+            "it needs to be an absolute path"
+        )
+    return config.working_dir or ""
 
 
 def _stop_signal(config: ContainerConfig, image: ImageConfig) -> str:

@@ -10,6 +10,7 @@ from runtime.engine.limit_checks import check_limits
 from runtime.engine.model import ContainerConfig
 from runtime.engine.record import Record
 from runtime.errors import InvalidInput, Unsupported
+from runtime.kernel import seccomp
 
 SELINUX = "/sys/fs/selinux/enforce"
 _UTS_NAME = 64  # bytes; the kernel's
@@ -22,6 +23,8 @@ def validate(record: Record) -> None:
     check_limits(record.config.limits)
     bundle.log(record.config.log)
     _check_names(record.config)
+    _check_devices(record.config)
+    _check_seccomp(record.config)
     for limit in record.config.ulimits:
         check_rlimit(limit.name, limit.soft, limit.hard)
     _refuse_labels(record.config)
@@ -33,6 +36,21 @@ def _check_names(config: ContainerConfig) -> None:
             raise InvalidInput(f"cannot create container {config.name}: its {what} is longer than {_UTS_NAME} bytes")
         if any(c.isspace() or not c.isprintable() for c in name):  # it is written into /etc/hosts
             raise InvalidInput(f"cannot create container {config.name}: its {what} {name!r} is not one word")
+
+
+def _check_seccomp(config: ContainerConfig) -> None:
+    profile = config.security.seccomp
+    if profile and profile != seccomp.UNCONFINED:
+        seccomp.compile(profile, frozenset(bundle.capabilities(config)))
+
+
+def _check_devices(config: ContainerConfig) -> None:
+    for device in config.devices:
+        if not os.path.normpath(device.target).startswith("/dev/"):
+            raise InvalidInput(
+                f"cannot create container {config.name}: cannot show device {device.source} at {device.target}",
+                hint="choose a target below /dev: nowhere else are devices usable",
+            )
 
 
 def _refuse_labels(config: ContainerConfig) -> None:

@@ -23,6 +23,7 @@ from runtime.kernel.libc import ARCH, call, version
 
 DEFAULT = "default"
 UNCONFINED = "unconfined"
+_MAX_ERRNO = 4095  # include/linux/err.h
 
 KILL_PROCESS, TRAP, ERRNO, TRACE, LOG, ALLOW = 0x80000000, 0x30000, 0x50000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
 _ACTIONS = {
@@ -81,8 +82,12 @@ def compile(
     try:
         tree = json.loads(default_profile() if profile == DEFAULT else profile)
         return bpf.pack(_program(tree, capabilities, arch, kernel or version()))
-    except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise InvalidInput(f"cannot use the seccomp profile: {type(e).__name__}: {e}") from e
+    except KeyError as e:
+        raise InvalidInput(f"cannot use the seccomp profile: a {e.args[0]!r} is missing") from e
+    except ValueError as e:
+        raise InvalidInput(f"cannot use the seccomp profile: {e}") from e
+    except (TypeError, AttributeError, RecursionError) as e:
+        raise InvalidInput(f"cannot use the seccomp profile: something in it is of the wrong type ({e})") from e
 
 
 def load(program: bytes) -> None:
@@ -145,6 +150,8 @@ def _version(text: str) -> tuple[int, int]:
 def _action(name: str, errno: int | None) -> int:
     if name not in _ACTIONS:
         raise ValueError(f"unknown action {name!r}")
+    if errno is not None and not 0 <= errno <= _MAX_ERRNO:
+        raise ValueError(f"errno {errno} is not within 0 and {_MAX_ERRNO}")
     action = _ACTIONS[name]
     return action | (1 if errno is None else errno) if action in (ERRNO, TRACE) else action
 
@@ -182,6 +189,8 @@ def _condition(name: str, arg: Mapping[str, Any], fail: str, done: str) -> list[
             for step in (Step(bpf.LD_W_ABS, at), Step(bpf.ALU_AND, mask), Step(bpf.JMP_JEQ, want, bpf.NEXT, fail))
         ]
     lo, hi = value & 0xFFFFFFFF, value >> 32
+    if op not in _COMPARE:
+        raise ValueError(f"unknown comparison {op!r}")
     code, wanted_true = _COMPARE[op]
     yes, no = (bpf.NEXT, fail) if wanted_true else (fail, bpf.NEXT)
     compare_low = [Step(bpf.LD_W_ABS, low), Step(code, lo, yes, no)]

@@ -144,11 +144,27 @@ def test_rules_of_one_name_are_alternatives_and_their_conditions_all_hold() -> N
     assert [m.run(X86["mmap"], *a) for a in ((1, 2), (1, 3), (3, 0), (0, 2))] == [ALLOW, KILL, seccomp.ERRNO | 7, KILL]
 
 
+ALLOWING = '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [%s]}'
+
+
 @pytest.mark.parametrize(
-    "profile", ["{", "[]", "{}", '{"defaultAction": "NO"}', '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{}]}']
+    ("profile", "words"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "of the wrong type"),
+        ("{}", "a 'defaultAction' is missing"),
+        ('{"defaultAction": "NO"}', "unknown action 'NO'"),
+        (ALLOWING % "{}", "a 'name' is missing"),
+        (ALLOWING % '{"name": "read", "action": "SCMP_ACT_ERRNO", "errnoRet": 4096}', "errno 4096 is not within"),
+        (
+            ALLOWING % '{"name": "read", "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 1, "op": "<"}]}',
+            "unknown comparison '<'",
+        ),
+        ("[" * 100_000, "of the wrong type"),
+    ],
 )
-def test_a_malformed_profile_is_refused(profile: str) -> None:
-    with pytest.raises(InvalidInput):
+def test_a_malformed_profile_is_refused(profile: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
         seccomp.compile(profile, frozenset())
 
 

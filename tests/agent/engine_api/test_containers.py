@@ -253,6 +253,10 @@ def test_exec_refusals(served: Served) -> None:
     served.post("/containers/idle/start")
     assert served.request("POST", "/containers/idle/exec", {}).message == "No exec command specified"
     assert served.request("POST", "/containers/idle/exec", {"Cmd": "x", "DetachKeys": "oops"}).status == 400
+    for size in ([1], [-1, 2], [1, 1 << 16]):
+        assert served.request("POST", "/containers/idle/exec", {"Cmd": "x", "ConsoleSize": size}).status == 400
+    refused = served.request("POST", "/containers/idle/exec", {"Cmd": "x", "WorkingDir": "rel"}).message
+    assert refused == "the working directory 'rel' is invalid, it needs to be an absolute path"
 
 
 def test_attach_before_the_start_sees_the_first_byte(served: Served) -> None:

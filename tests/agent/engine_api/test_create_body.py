@@ -164,6 +164,9 @@ def test_network_modes(mode: str, expected: str) -> None:
         ({"HostConfig": {"Binds": ["a/b:/x"]}}, "includes invalid characters for a local volume name"),
         ({"HostConfig": {"Binds": ["/a:/x:zz"]}}, "invalid mode: zz"),
         ({"HostConfig": {"Binds": ["/a:/"]}}, "destination can't be '/'"),
+        ({"HostConfig": {"Binds": ["/a://"]}}, "destination can't be '/'"),
+        ({"HostConfig": {"Tmpfs": {"/": ""}}}, "destination can't be '/'"),
+        ({"Volumes": {"/x/..": {}}}, "destination can't be '/'"),
         ({"HostConfig": {"Binds": ["/a:x"]}}, "mount path must be absolute"),
         ({"HostConfig": {"Binds": ["/a:/x", "/b:/x"]}}, "Duplicate mount point: /x"),
         ({"HostConfig": {"Mounts": [{"Type": "bind", "Source": "/no/such", "Target": "/x"}]}}, "does not exist"),
@@ -189,6 +192,7 @@ def test_network_modes(mode: str, expected: str) -> None:
         ({"HostConfig": {"UsernsMode": "weird"}}, "invalid userns mode"),
         ({"HostConfig": {"SecurityOpt": ["odd"]}}, "invalid --security-opt"),
         ({"HostConfig": {"SecurityOpt": ["seccomp={"]}}, "Decoding seccomp profile failed"),
+        ({"HostConfig": {"SecurityOpt": ["seccomp=" + "[" * 100_000]}}, "Decoding seccomp profile failed"),
         ({"HostConfig": {"LogConfig": {"Type": "splunk"}}}, "no log driver named 'splunk' is registered"),
         (
             {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-zise": "1m"}}}},

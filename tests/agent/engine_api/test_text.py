@@ -38,8 +38,9 @@ def test_parse_time() -> None:
     assert text.parse_time("", now=100) == 0.0
     assert text.parse_time("12.5", now=100) == 12.5
     assert text.parse_time("1h10m", now=10_000) == 10_000 - 4200
-    with pytest.raises(InvalidInput):
-        text.parse_time("yesterday", now=0)
+    for wrong in ("yesterday", "inf", "nan", "-1e400", "9" * 400 + "h"):
+        with pytest.raises(InvalidInput):
+            text.parse_time(wrong, now=0)
 
 
 def test_parse_size() -> None:

@@ -117,6 +117,11 @@ def test_devices_are_those_listed(world: World) -> None:
             capabilities=(*defaults.CAPABILITIES, "MKNOD", "SYSLOG"),
         )
         assert text.split() == ["c", "read", "no"]
+        shown = (Device(source="/dev/null", target="/dev/null"), Device(source="/dev/zero", target="/dev/full"))
+        assert await w.sh("head -c 3 /dev/full | tr '\\0' z; cat /dev/null", devices=shown, userns_base=0) == "zzz"
+        for target, words in (("/dev/shm/x/../../null/x", "Not a directory"), ("/dev/pts", "File exists")):
+            with pytest.raises(InvalidInput, match=f"cannot show device /dev/zero at {target}: {words}"):
+                await w.sh("true", devices=(Device(source="/dev/zero", target=target),), userns_base=0)
         text = await w.sh(
             "mknod /n c 1 11 2>/dev/null && cat /n >/dev/null 2>&1 && echo open || echo no",
             userns_base=0,

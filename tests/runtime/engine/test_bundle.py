@@ -11,7 +11,7 @@ from runtime.engine import bundle as b
 from runtime.engine import userns, validation
 from runtime.engine.layout import Layout
 from runtime.engine.machine import Machine
-from runtime.engine.model import ContainerConfig, Mount, Namespaces, Security, Ulimit
+from runtime.engine.model import ContainerConfig, Device, Mount, Namespaces, Security, Ulimit
 from runtime.engine.record import Record
 from runtime.errors import InvalidInput, Unsupported
 from runtime.kernel import capability
@@ -29,6 +29,9 @@ HERE = Machine(apparmor="trueup-default")
         ({"ulimits": (Ulimit(name="nofile", soft=5, hard=3),)}, "must be less than or equal to hard limit: 5 > 3"),
         ({"ulimits": (Ulimit(name="nofile", soft=-1, hard=3),)}, "must be less than or equal to hard limit"),
         ({"ulimits": (Ulimit(name="nofile", soft=-2, hard=-2),)}, "-1 is no limit"),
+        ({"devices": (Device(source="/dev/zero", target="/zz"),)}, "cannot show device /dev/zero at /zz"),
+        ({"devices": (Device(source="/dev/zero", target="/dev/../x"),)}, "cannot show device /dev/zero at /dev/../x"),
+        ({"security": Security(seccomp='{"defaultAction": "NO"}')}, "unknown action 'NO'"),
         ({"ulimits": (Ulimit(name="files", soft=1, hard=1),)}, "there is none of that name"),
     ],
 )

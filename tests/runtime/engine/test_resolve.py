@@ -34,6 +34,12 @@ def test_an_images_stop_signal_that_is_none_is_left_out() -> None:
     assert resolve(config(command=("x",), stop_signal="INT"), ImageConfig(stop_signal="FOO")).stop_signal == "INT"
 
 
+def test_a_working_directory_is_absolute() -> None:
+    with pytest.raises(InvalidInput, match="the working directory 'rel' is invalid, it needs to be an absolute path"):
+        resolve(config(command=("x",), working_dir="rel"), IMAGE)
+    assert resolve(config(command=("x",)), ImageConfig(working_dir="rel")).working_dir == "rel"
+
+
 def test_variables_without_a_name() -> None:
     with pytest.raises(InvalidInput, match="invalid environment variable: =x"):
         resolve(config(command=("x",), environment=("=x",)), IMAGE)
