@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from agent.cli.client import Client
+from agent.cli.left import of_no_project
 from agent.cli.options import chosen
 from runtime.errors import TimedOut
 
@@ -33,6 +34,8 @@ def command(targets: tuple[str, ...], everything: bool, volumes: bool) -> None:
     if client.answers():
         for target in projects_of(client) if everything else wanted:
             take_down(client, target, volumes)
+        for line in _left(client) if everything else ():
+            click.echo(f"left: {line}")
         return
     from agent.cli.local import down_here
 
@@ -42,6 +45,13 @@ def command(targets: tuple[str, ...], everything: bool, volumes: bool) -> None:
             click.echo(f"{project}: {line}")
     for line in left:
         click.echo(f"left: {line}")
+
+
+def _left(client: Client) -> list[str]:
+    listed = client.get("/networks"), client.get("/volumes")["Volumes"] or ()
+    networks, volumes = (((thing["Name"], thing["Labels"]) for thing in things) for things in listed)
+    containers = ((c["Names"][0].removeprefix("/"), c["Labels"]) for c in client.get("/containers/json", all=1))
+    return of_no_project(containers, networks, volumes)
 
 
 def take_down(client: Client, target: str, volumes: bool) -> None:

@@ -12,19 +12,19 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from agent.app import make_agent, make_runtime
+from agent.cli.left import of_no_project
 from agent.control import Hold
 from agent.core import Agent
 from agent.engine_api.trueup import full_plan
-from agent.labels import CONFIG_FILES, OWNER_PROJECT, PROJECT, WORKING_DIR
+from agent.labels import CONFIG_FILES, OWNER, OWNER_PROJECT, WORKING_DIR
 from agent.settings import Settings
 from runtime.engine.codec import to_json
-from runtime.engine.model import Snapshot
+from runtime.engine.model import Container, Snapshot
 from runtime.engine.protocol import Runtime
 from runtime.errors import Conflict, NotFound
 
 T = TypeVar("T")
 _SETTLE_ROUNDS, _SETTLE = 40, 0.05
-_PREDEFINED = ("bridge", "host", "none")
 
 
 def plan_here(settings: Settings, paths: list[str]) -> dict[str, Any]:
@@ -63,44 +63,47 @@ def down_here(
             removed = [(name, await remove_project(agent.runtime, world, name, volumes)) for name in names]
             for name in names:
                 agent.reconciler.hold(name, Hold(kind="down", reason="taken down", who=by))
-            left = [] if targets else [*of_no_project(await agent.runtime.snapshot()), *agent.runtime.alerts()]
+            left = [] if targets else [*_left(await agent.runtime.snapshot()), *agent.runtime.alerts()]
             return removed, left
 
     return asyncio.run(work())
 
 
-def of_no_project(world: Snapshot) -> list[str]:
-    """What was made through the Docker API: nobody declares it, so it is not ours to take away."""
-    containers = [c.name for c in world.containers if not c.config.labels.get(PROJECT)]
-    networks = [n.name for n in world.networks if n.name not in _PREDEFINED and not n.config.labels.get(OWNER_PROJECT)]
-    volumes = [v.name for v in world.volumes if not v.config.labels.get(OWNER_PROJECT)]
-    found = {"container": containers, "network": networks, "volume": volumes}
-    return [f"{kind} {name}, which is of no project" for kind, names in found.items() for name in sorted(names)]
+def _left(world: Snapshot) -> list[str]:
+    return of_no_project(
+        ((c.name, c.config.labels) for c in world.containers),
+        ((n.name, n.config.labels) for n in world.networks),
+        ((v.name, v.config.labels) for v in world.volumes),
+    )
 
 
 def projects(world: Snapshot) -> list[str]:
     """Projects that containers, networks or volumes belong to."""
-    owned = [c.config.labels[PROJECT] for c in world.containers if PROJECT in c.config.labels]
-    owned += [n.config.labels[OWNER_PROJECT] for n in world.networks if OWNER_PROJECT in n.config.labels]
-    owned += [v.config.labels[OWNER_PROJECT] for v in world.volumes if OWNER_PROJECT in v.config.labels]
+    owned = [_owner(c) for c in world.containers]
+    owned += [n.config.labels.get(OWNER_PROJECT, "") for n in world.networks]
+    owned += [v.config.labels.get(OWNER_PROJECT, "") for v in world.volumes]
     return list(dict.fromkeys(filter(None, owned)))
+
+
+def _owner(container: Container) -> str:
+    return container.config.labels.get(OWNER, "").partition("/")[0]
 
 
 def project_of(world: Snapshot, target: str) -> str:
     """The project `target` names, or whose containers were made from that path. Raises NotFound."""
     if target in projects(world):
         return target
-    for container in world.containers:
+    for container in filter(_owner, world.containers):
         labels = container.config.labels
         made_from = [labels.get(WORKING_DIR, ""), *labels.get(CONFIG_FILES, "").split(",")]
-        if PROJECT in labels and target in made_from:
-            return labels[PROJECT]
+        if target in made_from:
+            return _owner(container)
     raise NotFound(f"cannot find anything of {target}", hint="nothing to take down")
 
 
 async def remove_project(runtime: Runtime, world: Snapshot, name: str, volumes: bool) -> list[str]:
     """Stop and remove what belongs to a project, as its labels say; lines that tell what was done."""
-    mine = [c for c in world.containers if c.config.labels.get(PROJECT) == name]
+    mine = [c for c in world.containers if _owner(c) == name]
     await _all(mine, lambda c: runtime.stop(c.id))
     await _all(mine, lambda c: _gone(runtime.remove(c.id, force=True, volumes=True)))
     networks = [n for n in world.networks if n.config.labels.get(OWNER_PROJECT) == name]

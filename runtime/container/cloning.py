@@ -235,5 +235,5 @@ def _prepare_in_joined(birth: init.Birth, joined: dict[str, tuple[int, int]]) ->
     for kind in ("net", "ipc"):
         target = setup.FILESYSTEMS_OF[kind]
         for step in birth.plan.operations:
-            if kind in joined and isinstance(step, op.NewFilesystem) and step.target == target:
+            if kind in joined and isinstance(step, op.NewFilesystem) and step.name == target:
                 birth.prepared[target] = m.new_mount(step.fs, dict(step.options), step.attributes)

@@ -59,7 +59,7 @@ def _start(request: ExecRequest, program: bytes) -> tuple[int, int, stdio.Stdio]
     ours, theirs = link.pair()
     user_flag = ns.CLONE_NEWUSER if bundle.userns_base else 0
     time_flag = ns.CLONE_NEWTIME if ns.supported("time") else 0
-    rlimits.make_room(bundle)
+    rlimits.make_room(0, bundle)
     rlimits.set_oom_score(os.getpid(), bundle)
     launch.forget_imports()
     ns.setns(target, _BEFORE_BIRTH | user_flag | time_flag)
@@ -68,7 +68,6 @@ def _start(request: ExecRequest, program: bytes) -> tuple[int, int, stdio.Stdio]
     if pid == 0:
         ours.close()
         _child(request, command, theirs, streams, joins, root, target)
-    rlimits.set_rlimits(pid, bundle)
     theirs.close()
     streams.close_theirs()
     for fd in (directory, target, *joins):
@@ -123,6 +122,7 @@ def _command(request: ExecRequest, program: bytes) -> launch.Command:
         filter=b"" if everything else program,
         apparmor="" if everything else bundle.apparmor,
         tty=request.tty,
+        limits=rlimits.wanted(bundle),
     )
 
 

@@ -17,11 +17,12 @@ import termios
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
-from runtime.container import defaults, users
+from runtime.container import defaults, rlimits, users
 from runtime.container.config import Bundle
 from runtime.errors import CommandFailed, InvalidInput, KernelRefused, Unsupported
 from runtime.kernel import capability, seccomp
 from runtime.kernel.libc import call
+from runtime.kernel.mount import RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
 from runtime.kernel.process import PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, prctl
 
 _SYS_ADMIN = capability.mask(["SYS_ADMIN"])
@@ -57,6 +58,7 @@ class Command:
     filter: bytes  # BPF, b"" for none
     apparmor: str
     tty: bool
+    limits: tuple[rlimits.Limit, ...] = ()
     init: Init = NO_INIT
 
     @classmethod
@@ -73,6 +75,7 @@ class Command:
             filter=program,
             apparmor=bundle.apparmor,
             tty=bundle.tty,
+            limits=rlimits.wanted(bundle),
             init=init,
         )
 
@@ -141,9 +144,10 @@ def shed(command: Command, user: users.User) -> None:
 
 
 def become(command: Command, user: users.User) -> NoReturn:
-    """Take on the filter and execute, after `shed`. Raises CommandFailed or KernelRefused."""
+    """Take on the limits and the filter and execute, after `shed`. Raises CommandFailed or KernelRefused."""
     environment = _environment(command, user)
     call("close_range", 3, 0xFFFFFFFF, 4)  # CLOSE_RANGE_CLOEXEC
+    rlimits.take_on(command.limits)
     if command.filter:
         seccomp.load(command.filter)
     _exec(command, environment)
@@ -171,9 +175,12 @@ def _environment(command: Command, user: users.User) -> dict[str, str]:
 
 def _set_apparmor(profile: str) -> None:
     try:
-        fd = os.open("/proc/self/attr/apparmor/exec", os.O_WRONLY)
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+        # not what an image has had mounted there: it would take the profile's name, and the kernel none
+        fd = openat2(proc, "self/attr/apparmor/exec", os.O_WRONLY, resolve=RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS)
         os.write(fd, f"exec {profile}".encode())
         os.close(fd)
+        os.close(proc)
     except OSError as e:
         what = f"cannot use AppArmor profile {profile}"
         if not os.path.exists("/proc/self/attr/apparmor"):

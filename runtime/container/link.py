@@ -6,6 +6,7 @@ that its starter died (it exits), for the keeper that execve closed the other en
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -77,11 +78,18 @@ def send(sock: socket.socket, kind: bytes, fds: list[int] | None = None, message
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int], Any]:
-    """One message: (kind, descriptors, JSON value); kind b"" when the other end is closed. Raises CorruptData."""
+    """One message: (kind, descriptors, JSON value); kind b"" when the other end is closed.
+
+    Raises CorruptData, and OSError when there was no room for a descriptor, which is lost then.
+    """
     try:
-        data, fds, _, _ = socket.recv_fds(sock, LONGEST, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
+        data, fds, flags, _ = socket.recv_fds(sock, LONGEST, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return b"", [], None
+    if flags & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     try:
         return data[:1], fds, json.loads(data[1:]) if len(data) > 1 else None
     except ValueError as e:

@@ -12,8 +12,9 @@ import stat
 from dataclasses import dataclass, field
 
 from runtime.container.copy_up import copy_up
+from runtime.container.defaults import PROC_FILES
 from runtime.container.mount_points import existing, target_of
-from runtime.errors import Unsupported
+from runtime.errors import InvalidInput, Unsupported
 from runtime.kernel import mount as m
 
 _KEPT_BACK = (
@@ -60,6 +61,19 @@ class AttachRoot(Step):
         os.fchdir(fd)
 
 
+def _place(stage: Stage, path: str, *, directory: bool, follow: bool) -> int:
+    """The descriptor of a mount point. What is asked for may not lie in /proc: through that the kernel is told of us.
+
+    Raises InvalidInput.
+    """
+    target = target_of(stage.root, path, directory=directory, follow=follow)
+    proc = stage.prepared.get("/proc", -1) if follow and path not in PROC_FILES else -1
+    if proc >= 0 and os.fstat(target).st_dev == os.fstat(proc).st_dev:
+        os.close(target)
+        raise InvalidInput(f"cannot mount on {path}: it lies in /proc", hint="of /proc only some files can be replaced")
+    return target
+
+
 @dataclass(frozen=True, slots=True)
 class Attach(Step):
     """Attach a mount that was handed over; `follow` resolves links of the image inside the root."""
@@ -77,7 +91,7 @@ class Attach(Step):
     def apply(self, stage: Stage) -> None:
         fd = stage.sources[self.source]
         directory = stat.S_ISDIR(os.fstat(fd).st_mode)
-        target = target_of(stage.root, self.target, directory=directory, follow=self.follow)
+        target = _place(stage, self.target, directory=directory, follow=self.follow)
         if self.copy_up and directory:
             copy_up(target, fd)
         m.move_mount(fd, target)
@@ -88,7 +102,7 @@ class Attach(Step):
 
 @dataclass(frozen=True, slots=True)
 class NewFilesystem(Step):
-    """A file system of a kind that belongs to the container's own namespaces."""
+    """A file system of a kind that belongs to the container's own namespaces; with `follow` one that was asked for."""
 
     fs: str
     target: str
@@ -100,15 +114,20 @@ class NewFilesystem(Step):
     def describe(self) -> str:
         return f"mount {self.fs} on {self.target}"
 
+    @property
+    def name(self) -> str:
+        """What it is prepared as: what is asked for may lie on one of ours."""
+        return f"{self.target}, asked for" if self.follow else self.target
+
     def prepare(self, stage: Stage) -> None:
-        if self.target not in stage.prepared:
-            made = stage.prepared[self.target] = m.new_mount(self.fs, dict(self.options), self.attributes)
+        if self.name not in stage.prepared:
+            made = stage.prepared[self.name] = m.new_mount(self.fs, dict(self.options), self.attributes)
             for name in self.directories:
                 os.mkdir(name, 0o755, dir_fd=made)
 
     def apply(self, stage: Stage) -> None:
-        target = target_of(stage.root, self.target, directory=True, follow=self.follow)
-        m.move_mount(stage.prepared[self.target], target)
+        target = _place(stage, self.target, directory=True, follow=self.follow)
+        m.move_mount(stage.prepared[self.name], target)
         os.close(target)
 
 

@@ -1,4 +1,4 @@
-"""Resource limits and OOM score of one process, set from outside it (man 2 prlimit, man 5 proc_pid_oom_score_adj).
+"""Resource limits and OOM score of a process (man 2 prlimit, man 5 proc_pid_oom_score_adj).
 
 Raising a hard limit, or lowering the score, needs the host's CAP_SYS_RESOURCE; without it we go as far as we may and
 say so in a note.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterable
 from functools import cache
+from typing import NamedTuple
 
 from runtime.container import defaults
 from runtime.container.config import Bundle
@@ -16,20 +18,45 @@ from runtime.errors import InvalidInput
 from runtime.kernel import procfs
 
 
-def set_rlimits(pid: int, bundle: Bundle) -> list[str]:
-    """The defaults with the bundle's limits over them; notes. Raises InvalidInput for a name there is none of."""
+class Limit(NamedTuple):
+    """One limit as man 2 getrlimit has it: its number, soft and hard limit, -1 for none."""
+
+    number: int
+    soft: int
+    hard: int
+
+
+def wanted(bundle: Bundle) -> tuple[Limit, ...]:
+    """The defaults with the bundle's limits over them. Raises InvalidInput for a name there is none of."""
+    return tuple(Limit(_number(name), soft, hard) for name, (soft, hard) in _wanted(bundle).items())
+
+
+def make_room(pid: int, bundle: Bundle) -> list[str]:
+    """Raise the hard limits of a process (0: our own) to what its command shall have; notes where we may not.
+
+    That is for who has the host's rights. What lowers a limit waits for the last moment, or setting up would meet it.
+    """
     notes = []
-    for name, (soft, hard) in _wanted(bundle).items():
+    for name, (_, hard) in _wanted(bundle).items():
         number = _number(name)
+        soft, top = resource.prlimit(pid, number)
+        if top == -1 or -1 < hard <= top:
+            continue
         try:
             resource.prlimit(pid, number, (soft, hard))
         except (PermissionError, ValueError):
-            ours = resource.getrlimit(number)[1]
-            top = ours if hard == -1 or (ours != -1 and hard > ours) else hard
-            resource.prlimit(pid, number, (top if soft == -1 or -1 < top < soft else soft, top))
             if any(limit.name == name for limit in bundle.rlimits):
                 notes.append(f"ulimit {name} lowered to {top}: more needs CAP_SYS_RESOURCE")
     return notes
+
+
+def take_on(limits: Iterable[Limit]) -> None:
+    """Set our own limits, none above the hard limit there is."""
+    for number, soft, hard in limits:
+        top = resource.getrlimit(number)[1]
+        if top != -1 and (hard == -1 or hard > top):
+            hard = top
+        resource.setrlimit(number, (hard if soft == -1 or -1 < hard < soft else soft, hard))
 
 
 def check_rlimit(name: str, soft: int, hard: int) -> None:
@@ -41,17 +68,6 @@ def check_rlimit(name: str, soft: int, hard: int) -> None:
         raise InvalidInput(
             f"cannot set ulimit {name}: ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
         )
-
-
-def make_room(bundle: Bundle) -> None:
-    """Raise our own hard limits to what a child will be given, while we may; before a user namespace is entered."""
-    for name, (_, hard) in _wanted(bundle).items():
-        soft, ours = resource.getrlimit(_number(name))
-        if ours != -1 and (hard == -1 or hard > ours):
-            try:
-                resource.setrlimit(_number(name), (soft, hard))
-            except (PermissionError, ValueError):
-                continue
 
 
 def set_oom_score(pid: int, bundle: Bundle) -> list[str]:

@@ -77,13 +77,16 @@ class RotatingFile:
         self._inode, self._size = found.st_ino, found.st_size
 
     def _rotate(self) -> None:
-        self._let_go()
-        for number in range(self._max_files - 1, 0, -1):
-            newer = f"{self._path}.{number - 1}" if number > 1 else self._path
-            try:
-                os.rename(newer, f"{self._path}.{number}")
-            except FileNotFoundError:
-                continue
-        if self._max_files == 1:
-            os.unlink(self._path)
-        self._open()
+        before, self._fd = self._fd, -1
+        try:
+            for number in range(self._max_files - 1, 0, -1):
+                newer = f"{self._path}.{number - 1}" if number > 1 else self._path
+                try:
+                    os.rename(newer, f"{self._path}.{number}")
+                except FileNotFoundError:
+                    continue
+            if self._max_files == 1:
+                os.unlink(self._path)
+            self._open()
+        finally:
+            os.close(before)  # not earlier, or the new file might get the inode that `rewind` tells them apart by

@@ -147,11 +147,11 @@ def _forget_last_run(bundle: Bundle) -> None:
 
 
 def _hand_mounts(started: Started, fds: list[int]) -> None:
-    """Give the process its limits, while its user is still root, and the mounts that it waits for."""
+    """Give the process room for its limits, while its user is still root, and the mounts that it waits for."""
     bundle = started.bundle
     try:
         failpoint.passing("start.born")
-        started.notes += rlimits.set_rlimits(started.pid, bundle) + rlimits.set_oom_score(started.pid, bundle)
+        started.notes += rlimits.make_room(started.pid, bundle) + rlimits.set_oom_score(started.pid, bundle)
         link.send(started.sock, link.MOUNTS, fds)
         started.root = fds.pop(0)
     finally:

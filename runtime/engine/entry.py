@@ -22,6 +22,7 @@ class Entry:
     starting: Run | None = None  # what a start in progress has leased so far
     exit: Exit | None = None
     pidfd: int = -1
+    pipes: list[int] = field(default_factory=list)  # ends of its output, nobody reads them here
     removing: bool = False
     oom_killed: bool = False  # a process of this run, while others live on
     drift: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from runtime.container import exits, logsinks
+from runtime.container import exits, logsinks, stdio
 from runtime.container.client import Spawner, attach
 from runtime.container.config import Bundle
 from runtime.container.connection import Lost
@@ -150,8 +150,8 @@ class Lifecycle:
         await self._connect_waiting(entry)
 
     async def _connect_waiting(self, entry: Entry) -> None:
-        for stdio in entry.waiting:
-            if stdio.waiting and not stdio.connect(real := await self.attach(entry)):
+        for deferred in entry.waiting:
+            if deferred.waiting and not deferred.connect(real := await self.attach(entry)):
                 await real.close()
         entry.waiting = []
 
@@ -160,10 +160,14 @@ class Lifecycle:
         id = entry.record.id
         return await attach(self.layout.run_container(id), id, self.layout.root)
 
-    def _started(self, entry: Entry, run: Run) -> None:
+    def runs_as(self, entry: Entry, run: Run) -> None:
+        """It has a run whose command was executed."""
         ports = tuple(binding(p) for p in run.publishes) or entry.record.host_ports
         entry.record = replace(entry.record, started_at=run.started_at, error="", host_ports=ports, exit=None)
         entry.run, entry.exit = run, None
+
+    def _started(self, entry: Entry, run: Run) -> None:
+        self.runs_as(entry, run)
         entry.ended = asyncio.Event()
         if not self.watch(entry):  # first: it runs, whatever a full disk says to the records
             self._begin_end(entry)
@@ -183,7 +187,10 @@ class Lifecycle:
     # ------------------------------------------------------------ the end
 
     def watch(self, entry: Entry) -> bool:
-        """Hold a pidfd of the running process and notice its end; False when it is gone already."""
+        """Hold a pidfd of the running process and notice its end; False when it is gone already.
+
+        Its pipes are held too: what it wrote last is not lost when it ends while it has no monitor.
+        """
         run = entry.run
         assert run is not None
         try:
@@ -194,6 +201,8 @@ class Lifecycle:
         if fd is None:
             return False
         entry.pidfd = fd
+        held = stdio.reopen(self.layout.run_container(entry.record.id), stdin=False)
+        entry.pipes = [pipe for pipe in (held.stdout, held.stderr) if pipe >= 0]
         asyncio.get_running_loop().add_reader(fd, self._begin_end, entry)
         self.oom.add(entry, self.cgroup(entry))
         return True
@@ -209,6 +218,8 @@ class Lifecycle:
             asyncio.get_running_loop().remove_reader(entry.pidfd)
             os.close(entry.pidfd)
             entry.pidfd = -1
+        while entry.pipes:
+            os.close(entry.pipes.pop())
 
     def _begin_end(self, entry: Entry) -> None:
         if entry.pidfd >= 0:

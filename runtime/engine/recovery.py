@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 
 from runtime.container.store import Store
 from runtime.engine import witnesses
@@ -76,7 +77,10 @@ async def adopt(entries: Mapping[str, Entry], lifecycle: Lifecycle, store: Store
             continue
         if not lifecycle.released(entry):
             await lifecycle.undo(entry)
-        elif not lifecycle.watch(entry):
+            continue
+        if not entry.run.started_at:  # an agent died between the release and the word of it
+            lifecycle.runs_as(entry, replace(entry.run, started_at=witnesses.began(entry.run.start_time)))
+        if not lifecycle.watch(entry):
             ended.append(lifecycle.finish(entry))
     await asyncio.gather(*ended)  # at once, as one whose monitor was killed too may have to be waited for
     for entry in entries.values():

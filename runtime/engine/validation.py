@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from runtime.container.defaults import PROC_FILES
 from runtime.container.rlimits import check_rlimit
 from runtime.engine import bundle
 from runtime.engine.limit_checks import check_limits
@@ -24,6 +25,7 @@ def validate(record: Record) -> None:
     bundle.log(record.config.log)
     _check_names(record.config)
     _check_devices(record.config)
+    _check_mounts(record)
     _check_seccomp(record.config)
     for limit in record.config.ulimits:
         check_rlimit(limit.name, limit.soft, limit.hard)
@@ -36,6 +38,18 @@ def _check_names(config: ContainerConfig) -> None:
             raise InvalidInput(f"cannot create container {config.name}: its {what} is longer than {_UTS_NAME} bytes")
         if any(c.isspace() or not c.isprintable() for c in name):  # it is written into /etc/hosts
             raise InvalidInput(f"cannot create container {config.name}: its {what} {name!r} is not one word")
+
+
+def _check_mounts(record: Record) -> None:
+    for mount in record.mounts:
+        path = os.path.normpath(mount.target)
+        if not path.lstrip("/"):
+            raise InvalidInput(f"cannot create container {record.config.name}: cannot mount on its root")
+        if f"{path}/".startswith("/proc/") and path not in PROC_FILES:
+            raise InvalidInput(
+                f"cannot create container {record.config.name}: cannot mount on {path}: it lies in /proc",
+                hint="of /proc only some files can be replaced, such as cpuinfo; the host's processes: `pid: host`",
+            )
 
 
 def _check_seccomp(config: ContainerConfig) -> None:

@@ -76,9 +76,13 @@ def _in_cgroup(layout: Layout, record: Record) -> Run | None:
 
 
 def _run(init: Identity, record: Record) -> Run:
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - init.start_time / _TICKS
-    started_at = record.started_at or time.time() - age
+    started_at = record.started_at or began(init.start_time)
     return Run(boot_id=init.boot_id, pid=init.pid, start_time=init.start_time, started_at=started_at)
+
+
+def began(start_time: int) -> float:
+    """When a process began, in seconds since the epoch, from its start time in ticks since this boot."""
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - start_time / _TICKS)
 
 
 def _stat(pid: int) -> procfs.Stat | None:

@@ -55,23 +55,27 @@ class Guard:
     def update(self, rules: Rules) -> None:
         """Change what differs in both tables; put them in whole where it is unknown what they hold."""
         with self._lock:
-            new, shared = transactions.content(self._completed(rules)), self._shared
-            if self._applied is None or not self._carried_out(
-                transactions.changes(self._table, Content(elements=self._applied, shared=shared), new)
-            ):
+            if self._applied is None:
+                self._replace(rules)
+                return
+            old, wanted = Content(elements=self._applied, shared=self._shared), self._content(rules)
+            new = replace(wanted, elements=pinning.settled(old.elements, wanted.elements, rules.unsettled))
+            if not self._carried_out(transactions.changes(self._table, old, new)):
                 self._replace(rules)
                 return
             self._take(new)
-            if new.shared != shared:
+            if new.shared != old.shared:
                 self._know(rules)
 
     def _replace(self, rules: Rules) -> None:
         """Put the whole of both tables in, in one transaction."""
-        rules = self._completed(rules)
         self._applied = None
-        self._nft.run(transactions.whole(rules), f"set up firewall table {self._table}")
-        self._take(transactions.content(rules))
+        self._nft.run(transactions.whole(self._completed(rules)), f"set up firewall table {self._table}")
+        self._take(self._content(rules))
         self._know(rules)
+
+    def _content(self, rules: Rules) -> Content:
+        return transactions.content(self._completed(rules))
 
     def _take(self, content: Content) -> None:
         self._applied, self._shared = dict(content.elements), content.shared
@@ -94,14 +98,20 @@ class Guard:
                 self._nft.run(text, f"remove firewall table {self._table}")
 
     def ensure(self, rules: Rules) -> None:
-        """Put the table in, unless it is as it should be; what an earlier agent put in is adopted."""
+        """Put right what differs in the kernel; what an earlier agent put in is adopted, changed rules are replaced."""
         with self._lock:
             if self._applied is None:
                 self._chains = self._remembered(self._completed(rules))
-            if self._chains is None or self._table_drift(rules):
+            try:
+                listed = self._list()
+            except KernelRefused:
+                listed = []
+            if self._chains is None or listing.chains(listed) != self._chains:
                 self._replace(rules)
-            elif self._applied is None:
-                self._take(transactions.content(self._completed(rules)))
+                return
+            shared = self._shared if self._applied is not None else firewall.shared(rules)
+            self._take(Content(elements=listing.elements(listed), shared=shared))
+            self.update(rules)
 
     def pin(self, end: EndpointState, rules: Callable[[], Rules]) -> None:
         """Hold an end that is about to be made to its own addresses."""
@@ -178,11 +188,10 @@ class Guard:
             except KernelRefused as error:
                 return [str(error)] if rules.bridges else []
             chains = self._chains
-        found, wanted = listing.elements(listed), firewall.elements(self._completed(rules))
-        drift, passing = [], {f'comment "{container}"' for container in rules.unsettled}
+        found = listing.elements(listed)
+        wanted = pinning.settled(found, self._content(rules).elements, rules.unsettled)
+        drift = []
         for place in sorted(found.keys() | wanted.keys()):
-            if place[0] in pinning.SETS and (found.get(place) or wanted.get(place)) in passing:
-                continue
             if found.get(place) != wanted.get(place):
                 state = "gone" if place not in found else "foreign" if place not in wanted else "changed"
                 drift.append(f"firewall element {place[0]} {{ {place[1]} }} is {state}")

@@ -10,7 +10,7 @@ switches this off (`options`), and a privileged container, which rules the host 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from runtime.network.publishing import Elements, family, safe
 from runtime.network.values import EndpointState
@@ -56,6 +56,17 @@ def elements(ends: Iterable[EndpointState]) -> Elements:
                 if family(address) == "6":
                     found["target6", f"{name} . {int(ipaddress.ip_address(address)):#x}"] = note
     return found
+
+
+def settled(found: Elements, wanted: Elements, unsettled: Collection[str]) -> Elements:
+    """`wanted`, but what is `found` of containers whose ends come or go just now: `pin` and `unpin` see to these."""
+    passing = {f'comment "{container}"' for container in unsettled}
+
+    def stays(place: tuple[str, str], note: str) -> bool:
+        return place[0] in SETS and note in passing
+
+    kept = {place: note for place, note in wanted.items() if not stays(place, note)}
+    return kept | {place: note for place, note in found.items() if stays(place, note)}
 
 
 def _addresses(end: EndpointState) -> list[str]:

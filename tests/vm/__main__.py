@@ -88,7 +88,8 @@ def _pytest(*, subset: bool) -> list[str]:
     python = f"{machine.CHECKOUT}/.venv/bin/python"
     # none of these tests uses schemathesis, and to import it takes an emulated guest twenty seconds
     without = ["-p", "no:cacheprovider", "-p", "no:schemathesis"]
-    return [python, "-m", "pytest", *without, "-m", "privileged", *chosen]
+    standing_still = ["-o", f"faulthandler_timeout={90 * (1 if machine.kvm() else SLOWER)}"]  # says where
+    return [python, "-m", "pytest", *without, *standing_still, "-m", "privileged", *chosen]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -253,5 +254,30 @@ def test_a_volume_takes_nothing_from_behind_links(
         await w.sh("true", lower=(str(layer), w.rootfs), userns_base=base, mounts=mounts)
         assert list(first.iterdir()) == []
         assert (second / "link").is_symlink() and untouched(outside)
+
+    run(world, test)
+
+
+@MODES
+def test_nothing_is_mounted_within_proc(world: World, layer: Path, scratch: Path, base: int) -> None:
+    """Or an image's volume would take what is written to /proc for the kernel (CVE-2019-16884)."""
+    (layer / "data").symlink_to("/proc/1/attr")
+    (layer / "more").symlink_to("/proc/self")
+    (scratch / "volume").mkdir()
+    (scratch / "file").write_text("processor: 77\n")
+
+    async def test(w: World) -> None:
+        lower = (str(layer), w.rootfs)
+        for target in ("/proc", "/proc/1/attr", "/data", "/more/attr", "/proc/sys"):
+            bind = Mount(type="bind", source=str(scratch / "volume"), target=target)
+            for mount in (bind, replace(bind, copy_up=True), Mount(type="tmpfs", target=target)):
+                with pytest.raises(InvalidInput, match=f"cannot mount on {target}: it lies in /proc"):
+                    await w.run(w.bundle("true", lower=lower, userns_base=base, mounts=(mount,)))
+        shown = Mount(type="bind", source=str(scratch / "file"), target="/proc/cpuinfo")
+        own = Mount(type="tmpfs", target="/dev/shm", size=1 << 20)
+        assert await w.sh(
+            "cat /proc/cpuinfo; df -k /dev/shm | tail -1 | awk '{print $2}'",
+            lower=lower, userns_base=base, mounts=(shown, own),
+        ) == "processor: 77\n1024"  # fmt: skip
 
     run(world, test)

@@ -140,6 +140,18 @@ def test_a_follower_across_rotations_loses_and_repeats_nothing(tmp_path: Path) -
     assert len(list(tmp_path.iterdir())) > 5
 
 
+def test_a_rotated_file_is_another_one_also_without_old_ones(tmp_path: Path) -> None:
+    """A killed monitor's successor cuts off what the ledger does not know, by inode: that may not come again."""
+    file = RotatingFile(str(tmp_path / "log"), 100, 1)
+    for _ in range(20):
+        file.append(b"x" * 80)
+        before = file.position()
+        file.append(b"y" * 60)
+        assert file.position() != before and file.position()[0] != before[0]
+        file.rewind(*before)
+        assert file.position()[1] == 0
+
+
 def test_torn_lines_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "c-json.log"
     good = bytes(logwriter.encode(b"good\n", "stdout", 1))

@@ -136,6 +136,12 @@ def test_limits_of_the_process(world: World) -> None:
     async def test(w: World) -> None:
         limits = (Rlimit(name="nofile", soft=100, hard=200), Rlimit(name="nproc", soft=50, hard=50))
         assert await w.sh("ulimit -Sn; ulimit -Hn; ulimit -u", rlimits=limits) == "100\n200\n50"
+        for init in (False, True):  # limits that setting up would meet
+            tight = tuple(
+                Rlimit(name=name, soft=n, hard=n) for name, n in (("nofile", 0), ("fsize", 0), ("data", 1 << 20))
+            )
+            found, text = await w.run(w.bundle("/bin/busybox", "printf", "ran", init=init, rlimits=tight))
+            assert (found.code, text) == (0, "ran"), text
         with pytest.raises(InvalidInput):
             await w.sh("true", rlimits=(Rlimit(name="frobs", soft=1, hard=1),))
 

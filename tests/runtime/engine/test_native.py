@@ -185,6 +185,30 @@ async def test_an_agent_that_died_early_in_a_start_leaves_the_last_exit_as_it_wa
     await heir.close()
 
 
+async def test_an_agent_that_died_before_it_wrote_that_a_command_runs(scratch: Path, cgroup_parent: str) -> None:
+    where = (str(scratch / "data"), str(scratch / "run"), cgroup_parent)
+    first = native(*where)
+    await first.open()
+    await load_image(first, scratch)
+    await first.create(config("again", "sh", "-c", "[ -e /seen ] && exec sleep 1000; touch /seen; exit 3"))
+    created = first.find("again").record
+    await first.start("again")
+    await first.wait("again")
+    before = await first.start("again")
+    entry = first.find("again")
+    assert entry.run is not None
+    first.lifecycle.runs.put(created.id, to_json(replace(entry.run, started_at=0.0)), durable=False)
+    first.store.put(created.id, to_json(created))
+    await _die(first)
+    heir = native(*where)
+    await heir.open()
+    found = await heir.inspect("again")
+    assert (found.state, found.exit) == (State.RUNNING, None)
+    assert found.started_at == pytest.approx(before.started_at, abs=2)
+    await heir.remove("again", force=True)
+    await heir.close()
+
+
 async def _die(runtime: NativeRuntime) -> None:
     """What a kill leaves of an agent: nothing but its descriptors closed."""
     for entry in runtime.entries.values():
