@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.network import listing, transactions
+from runtime.network import listing, pinning, transactions
 from runtime.network.firewall import Bridge, Rules
 from runtime.network.guard import Guard
 from runtime.network.nft import Nft
@@ -117,6 +117,44 @@ def test_a_table_that_others_changed_is_put_in_whole(tmp_path: Path) -> None:
         sh(f"nft {damage}")
         guard.update(after)
         assert not [text for text in guard.differences(after) if "firewall" in text], damage
+
+
+@pytest.mark.privileged
+@isolated
+def test_elements_that_others_changed_are_put_right_singly(tmp_path: Path) -> None:
+    nft, guard = Nft(), Guard("trueup", str(tmp_path), lambda text: None)
+    rules = Rules(bridges=(bridge(1), bridge(2)), publishes=(publish(1, share=SHARED), publish(2, share=SHARED)))
+    guard.update(rules)
+    first, whole = handle(nft), listed(nft, "trueup")
+    for damage in ("delete element inet trueup bridges { br1 }", "add element inet trueup subnets4 { 10.77.0.0/16 }"):
+        sh(f"nft '{damage}'")
+        guard.ensure(rules)
+        assert (handle(nft), listed(nft, "trueup")) == (first, whole), damage
+    sh("nft add rule inet trueup forward accept")
+    guard.ensure(rules)
+    assert handle(nft) != first and listed(nft, "trueup") == whole
+
+
+@pytest.mark.privileged
+@isolated
+def test_ends_that_come_or_go_are_left_to_who_pins_them(tmp_path: Path) -> None:
+    nft, guard = Nft(), Guard("trueup", str(tmp_path), lambda text: None)
+    coming, going = end(1), end(2)
+    before = Rules(bridges=(bridge(1),), ends=(going,))
+    guard.update(before)
+    meanwhile = Rules(
+        bridges=(bridge(1), bridge(2)),
+        ends=(going,),
+        unsettled=frozenset({coming.container, going.container}),
+    )
+    guard.pin(coming, lambda: before)
+    guard.unpin(going, lambda: before)
+    pins = pinning.elements([coming])
+    for change in (guard.update, guard.ensure):
+        change(meanwhile)
+        found = listing.elements(nft.run("list table bridge trueup", "list"))
+        assert found == pins
+        assert not [text for text in guard.differences(meanwhile) if "firewall" in text]
 
 
 def test_a_port_is_in_one_map_at_any_moment() -> None:
