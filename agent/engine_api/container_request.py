@@ -119,8 +119,9 @@ def check_image_platform(reference: str, image: Image, text: str) -> None:
 
 def _refuse(host: HostBody) -> None:
     if host.DeviceRequests:
-        wanted = host.DeviceRequests[0].get("Capabilities") or []
-        raise Unsupported(f'could not select device driver "" with capabilities: {wanted}')
+        asked = host.DeviceRequests[0].get("Capabilities") or []
+        wanted = " ".join(f"[{' '.join(map(str, all_of))}]" for all_of in asked if isinstance(all_of, list))
+        raise Unsupported(f'could not select device driver "" with capabilities: [{wanted}]')
     if host.Isolation not in (None, "", "default"):
         raise InvalidInput(f"invalid isolation '{host.Isolation}': only default is known on Linux")
     if host.StorageOpt:

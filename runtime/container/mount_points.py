@@ -17,8 +17,10 @@ def existing(root: int, path: str) -> int | None:
         return None
 
 
-def target_of(root: int, path: str, *, directory: bool, follow: bool = True) -> int:
+def target_of(root: int, path: str, *, directory: bool, follow: bool = True, doing: str = "mount on") -> int:
     """A descriptor of the mount point `path` inside the root, made (with its parents) where it is missing.
+
+    `doing` is what is said that it cannot be done to the path.
 
     Raises InvalidInput when the image has something of the wrong kind, or a link where none may be, there.
     """
@@ -27,11 +29,11 @@ def target_of(root: int, path: str, *, directory: bool, follow: bool = True) -> 
     except FileNotFoundError:
         fd = _make(root, path, directory=directory, follow=follow)
     except OSError as e:
-        raise InvalidInput(f"cannot mount on {path}: {e.strerror} in the image") from e
+        raise InvalidInput(f"cannot {doing} {path}: {e.strerror} in the image") from e
     if stat.S_ISDIR(os.fstat(fd).st_mode) != directory:
         os.close(fd)
-        kinds = ("a directory", "not a directory") if directory else ("a file", "a directory")
-        raise InvalidInput(f"cannot mount {kinds[0]} on {path}: it is {kinds[1]} in the image")
+        kind = "not a directory" if directory else "a directory"
+        raise InvalidInput(f"cannot {doing} {path}: it is {kind} in the image")
     return fd
 
 

@@ -249,7 +249,7 @@ class WorkingDirectory(Step):
         return f"make the working directory {self.path}"
 
     def apply(self, stage: Stage) -> None:
-        os.close(target_of(stage.root, self.path, directory=True))
+        os.close(target_of(stage.root, self.path, directory=True, doing="work in"))
 
 
 @dataclass(frozen=True, slots=True)

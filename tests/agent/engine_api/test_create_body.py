@@ -219,7 +219,7 @@ def test_network_modes(mode: str, expected: str) -> None:
         ({"MacAddress": "zz"}, "invalid MAC address: address zz"),
         ({"HostConfig": {"NetworkMode": "container:"}}, "invalid container format"),
         ({"HostConfig": {"OomScoreAdj": 2000}}, "range for oom score adj is"),
-        ({"HostConfig": {"DeviceRequests": [{"Capabilities": [["gpu"]]}]}}, "could not select device driver"),
+        ({"HostConfig": {"DeviceRequests": [{"Capabilities": [["gpu"]]}]}}, "with capabilities: [[gpu]]"),
     ],
 )
 def test_refusals_in_dockers_words(body: dict[str, Any], words: str) -> None:
