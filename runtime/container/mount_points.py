@@ -17,10 +17,10 @@ def existing(root: int, path: str) -> int | None:
         return None
 
 
-def target_of(root: int, path: str, *, directory: bool, follow: bool = True, doing: str = "mount on") -> int:
+def target_of(root: int, path: str, *, directory: bool, follow: bool = True, doing: str = "") -> int:
     """A descriptor of the mount point `path` inside the root, made (with its parents) where it is missing.
 
-    `doing` is what is said that it cannot be done to the path.
+    `doing` is what is said that cannot be done to the path, in place of a mount on it.
 
     Raises InvalidInput when the image has something of the wrong kind, or a link where none may be, there.
     """
@@ -29,11 +29,11 @@ def target_of(root: int, path: str, *, directory: bool, follow: bool = True, doi
     except FileNotFoundError:
         fd = _make(root, path, directory=directory, follow=follow)
     except OSError as e:
-        raise InvalidInput(f"cannot {doing} {path}: {e.strerror} in the image") from e
+        raise InvalidInput(f"cannot {doing or 'mount on'} {path}: {e.strerror} in the image") from e
     if stat.S_ISDIR(os.fstat(fd).st_mode) != directory:
         os.close(fd)
-        kind = "not a directory" if directory else "a directory"
-        raise InvalidInput(f"cannot {doing} {path}: it is {kind} in the image")
+        kinds = ("a directory", "not a directory") if directory else ("a file", "a directory")
+        raise InvalidInput(f"cannot {doing or f'mount {kinds[0]} on'} {path}: it is {kinds[1]} in the image")
     return fd
 
 
