@@ -16,7 +16,7 @@ from tests import leaks
 from tests.e2e.harness import IMAGE, AgentUnderTest, free_port, get
 from tests.e2e.test_network_storm import SERVER, load
 
-RATE = int(os.environ.get("TU_UPDATE_RATE", "500"))
+RATE = int(os.environ.get("TU_UPDATE_RATE", 500 / leaks.SLOW))
 pytestmark = [pytest.mark.privileged, pytest.mark.timeout(240)]
 
 
@@ -57,7 +57,7 @@ def only(agent: AgentUnderTest, version: int, count: int = 1) -> Callable[[], bo
 def test_a_published_port_loses_no_request_in_a_start_first_update(scratch: Path) -> None:
     port = free_port()
     with AgentUnderTest(scratch) as agent:
-        probe = {"tcp": {"port": 80}, "interval": "200ms", "retries": 50}
+        probe = {"tcp": {"port": 80}, "interval": "200ms", "retries": int(50 * leaks.SLOW)}
         write(agent, web=web(0, port, **{"x-trueup": {"probe": probe}}))
         agent.until("it answers", lambda: "It runs" in get(f"http://127.0.0.1:{port}"))
         with load("127.0.0.1", port, RATE) as asked:
@@ -114,11 +114,16 @@ def test_a_canary_waits_for_a_word_and_a_rollback_holds(scratch: Path) -> None:
         agent.until("an edit ends it", lambda: "2" in versions(agent))
 
 
-SOON: dict[str, Any] = {"interval": "200ms", "retries": 2}
+SOON: dict[str, Any] = {"interval": "200ms", "retries": int(2 * leaks.SLOW)}
 GATES: dict[str, dict[str, Any]] = {
     "health check": {"healthcheck": {"test": ["CMD", "test", "-e", "/ok"], **SOON}},
     "exec that hangs": {
-        "healthcheck": {"test": ["CMD-SHELL", "[ -e /ok ] || sleep 1000"], "timeout": f"{leaks.SLOW}s", **SOON}
+        "healthcheck": {
+            "test": ["CMD-SHELL", "[ -e /ok ] || sleep 1000"],
+            "interval": "200ms",
+            "timeout": f"{leaks.SLOW}s",
+            "retries": 2,
+        }
     },
     "http probe": {"x-trueup": {"probe": {"http": {"port": 80, "path": "/ok"}, **SOON}}},
     "tcp probe": {"x-trueup": {"probe": {"tcp": {"port": 80}, **SOON}}},
