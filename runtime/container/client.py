@@ -99,13 +99,21 @@ class Spawner:
             raise
 
     async def exec(self, request: ExecRequest) -> ExecProcess:
-        """Execute in a running container. Raises CommandFailed (126, 127), Conflict when it does not run."""
+        """Execute in a running container. Raises CommandFailed (126, 127), Conflict when it does not run.
+
+        Cancelled, it leaves nothing running: nobody else will ever know of the process.
+        """
         connection = await self._connect()
         try:
             privileged = request.privileged or request.bundle.privileged
             program = "" if privileged else filter_of(request.bundle, request.bundle.capabilities)
             await connection.send(wire.control(op="exec", exec=request.to_json(), filter=program))
-            message = await connection.receive_control()
+            try:
+                message = await connection.receive_control()
+            except asyncio.CancelledError:
+                with contextlib.suppress(TrueupError, OSError):
+                    await connection.send(wire.control(kill=True))
+                raise
             stdio = ExecStdio(connection.take_fds(), message["stdin"], message["tty"])
             return ExecProcess(connection, int(message["pid"]), stdio)
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,8 +35,10 @@ from runtime.engine.native import NativeRuntime, native
 from runtime.engine.record import Run
 from runtime.errors import CommandFailed, InvalidInput, KernelRefused, Unavailable
 from runtime.kernel import failpoint, process
+from runtime.kernel.cgroup import Cgroup
 from runtime.kernel.process import boot_id
 from tests.e2e.harness import free_port, get
+from tests.leaks import SLOW
 from tests.runtime.container.world import catches, settle
 from tests.runtime.engine.test_native_contract import IMAGE, load_image, runtime
 
@@ -216,6 +220,23 @@ async def _die(runtime: NativeRuntime) -> None:
     runtime.lifecycle.spawner.leave()
     await runtime.wiring.networks.close()
     os.close(runtime._lock)
+
+
+async def test_an_exec_that_is_given_up_while_it_is_made_leaves_no_process(runtime: NativeRuntime) -> None:
+    await runtime.create(config("busy"))
+    started = await runtime.start("busy")
+    group = Cgroup(f"{runtime.layout.cgroup_parent}/{started.id}")
+    for n in range(30):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(n * 0.0005 * SLOW):
+                process = await runtime.exec("busy", ExecConfig(args=("sleep", "1234")))
+                await process.kill()
+                await process.stdio.close()
+    for _ in range(int(500 * SLOW)):
+        if group.pids() == [started.pid]:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(group.describe())
 
 
 async def test_files_go_in_come_out_and_become_an_image(runtime: NativeRuntime) -> None:
