@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.container import wire
+from runtime.container import exits, wire
 from runtime.engine.model import LogQuery, Mount
 from runtime.engine.native import NativeRuntime
 from runtime.kernel import procfs
@@ -63,7 +63,11 @@ def over(pid: int) -> bool:
 
 @pytest.mark.privileged
 @pytest.mark.anyio
-async def test_it_ends_while_it_has_no_monitor_and_none_can_be_made(runtime: NativeRuntime, scratch: Path) -> None:
+async def test_it_ends_while_it_has_no_monitor_and_none_can_be_made(
+    runtime: NativeRuntime, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exits, "_SUCCESSION", exits._SUCCESSION * SLOW)  # an emulated spawner starts in twenty seconds
+    monkeypatch.setattr(exits, "_MONITOR_PATIENCE", exits._MONITOR_PATIENCE * SLOW)
     go = scratch / "go"
     go.mkdir()
     script = "until [ -e /go/now ]; do sleep 0.05; done; seq 1 20000; exit 7"
