@@ -83,7 +83,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int], Any]:
     Raises CorruptData, and OSError when there was no room for a descriptor, which is lost then.
     """
     try:
-        data, fds, flags, _ = socket.recv_fds(sock, LONGEST, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
+        data, fds, flags, _ = _receive(sock)
     except ConnectionResetError:
         return b"", [], None
     if flags & socket.MSG_CTRUNC:
@@ -96,6 +96,15 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int], Any]:
         for fd in fds:
             os.close(fd)
         raise CorruptData(f"cannot read a message of {len(data)} bytes: it is not whole") from e
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[int], int, Any]:
+    try:
+        return socket.recv_fds(sock, LONGEST, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
+    except (
+        ConnectionResetError
+    ):  # it went with a message of ours unread; the kernel says so first, its last words after
+        return socket.recv_fds(sock, LONGEST, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
 
 
 def waiting(sock: socket.socket) -> bool:

@@ -43,3 +43,14 @@ def test_a_descriptor_that_the_kernel_drops_is_not_waited_for() -> None:
         for fd in held[1:]:
             os.close(fd)
         assert link.receive(theirs)[0] == link.GO
+
+
+def test_last_words_are_heard_of_who_did_not_listen() -> None:
+    """A first process that fails while its barrier opens: without its word it would count as having executed."""
+    ours, theirs = link.pair()
+    with ours:
+        link.send(theirs, link.FAILED, message={"message": "no such profile"})
+        link.send(ours, link.GO)
+        theirs.close()
+        assert link.receive(ours) == (link.FAILED, [], {"message": "no such profile"})
+        assert link.receive(ours) == (b"", [], None)
