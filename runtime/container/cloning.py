@@ -190,7 +190,7 @@ def _clone_joining(
 ) -> tuple[int, int]:
     """Clone through a helper that first joins others' namespaces; both are the keeper's children."""
     handles = {kind: _open_process(kind, *target) for kind, target in joined.items()}
-    report, helper_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    report, helper_end = link.pair()
     helper, helper_fd = process.clone3(process.CLONE_PARENT)
     if helper == 0:
         ours.close()

@@ -105,9 +105,9 @@ class Cgroup:
             cgroup_v2.enable_controllers(self.layout.unified, self.path)
         cgroup_v1.make(self.layout.unified, path, "")
         _try_write(f"{self.directory}/cgroup.max.depth", str(_DEPTH))
-        found = {"": self.directory}
+        found, needed = {"": self.directory}, cgroup_v1.needed(limits)
         for name, directory in self._places().items():
-            if name and (everywhere or name in cgroup_v1.needed(limits)):
+            if name and (everywhere or name in needed):
                 cgroup_v1.make(directory.removesuffix(f"/{path}"), path, name)
                 found[name] = directory
         self._apply(limits)

@@ -87,7 +87,7 @@ def compile(
     except ValueError as e:
         raise InvalidInput(f"cannot use the seccomp profile: {e}") from e
     except (TypeError, AttributeError, RecursionError) as e:
-        raise InvalidInput(f"cannot use the seccomp profile: something in it is of the wrong type ({e})") from e
+        raise InvalidInput("cannot use the seccomp profile: something in it is of the wrong type") from e
 
 
 def load(program: bytes) -> None:
@@ -101,10 +101,14 @@ def load(program: bytes) -> None:
 
 
 def _program(profile: Mapping[str, Any], caps: frozenset[str], arch: str, kernel: tuple[int, int]) -> Program:
+    if not isinstance(profile, Mapping):
+        raise ValueError("it has to be an object with a defaultAction")
     table = numbers(arch)
     rules: dict[int, list[tuple[str, Mapping[str, Any]]]] = {}
     largest = 0
-    for rule in profile.get("syscalls") or ():
+    for index, rule in enumerate(profile.get("syscalls") or ()):
+        if not isinstance(rule, Mapping):
+            raise ValueError(f"syscalls.{index} is not an object")
         names = rule.get("names") or [rule["name"]]
         largest = max([largest, *(table[name] for name in names if name in table)])
         if _applies(rule, caps, arch, kernel):

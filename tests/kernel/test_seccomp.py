@@ -151,7 +151,9 @@ ALLOWING = '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [%s]}'
     ("profile", "words"),
     [
         ("{", "Expecting property name"),
-        ("[]", "of the wrong type"),
+        ("[]", "it has to be an object with a defaultAction"),
+        (ALLOWING % "7", "syscalls.0 is not an object"),
+        (ALLOWING % '{"names": 7, "action": "SCMP_ACT_LOG"}', "something in it is of the wrong type"),
         ("{}", "a 'defaultAction' is missing"),
         ('{"defaultAction": "NO"}', "unknown action 'NO'"),
         (ALLOWING % "{}", "a 'name' is missing"),

@@ -149,10 +149,7 @@ async def test_what_a_container_writes_to_its_etc_files_is_kept_from_the_run_dir
 
 
 async def test_a_new_agent_takes_over_what_runs(scratch: Path, cgroup_parent: str) -> None:
-    where = (str(scratch / "data"), str(scratch / "run"), cgroup_parent)
-    first = native(*where)
-    await first.open()
-    await load_image(first, scratch)
+    first, where = await _first(scratch, cgroup_parent)
     await first.create(config("stays", "sh", "-c", "echo hello; sleep 1000"))
     await first.create(config("never"))
     before = await first.start("stays")
@@ -172,10 +169,7 @@ async def test_a_new_agent_takes_over_what_runs(scratch: Path, cgroup_parent: st
 async def test_an_agent_that_died_early_in_a_start_leaves_the_last_exit_as_it_was(
     scratch: Path, cgroup_parent: str
 ) -> None:
-    where = (str(scratch / "data"), str(scratch / "run"), cgroup_parent)
-    first = native(*where)
-    await first.open()
-    await load_image(first, scratch)
+    first, where = await _first(scratch, cgroup_parent)
     await first.create(config("brief", "sh", "-c", "exit 3"))
     id = (await first.start("brief")).id
     before = await first.wait("brief")
@@ -190,10 +184,7 @@ async def test_an_agent_that_died_early_in_a_start_leaves_the_last_exit_as_it_wa
 
 
 async def test_an_agent_that_died_before_it_wrote_that_a_command_runs(scratch: Path, cgroup_parent: str) -> None:
-    where = (str(scratch / "data"), str(scratch / "run"), cgroup_parent)
-    first = native(*where)
-    await first.open()
-    await load_image(first, scratch)
+    first, where = await _first(scratch, cgroup_parent)
     await first.create(config("again", "sh", "-c", "[ -e /seen ] && exec sleep 1000; touch /seen; exit 3"))
     created = first.find("again").record
     await first.start("again")
@@ -211,6 +202,15 @@ async def test_an_agent_that_died_before_it_wrote_that_a_command_runs(scratch: P
     assert found.started_at == pytest.approx(before.started_at, abs=2)
     await heir.remove("again", force=True)
     await heir.close()
+
+
+async def _first(scratch: Path, cgroup_parent: str) -> tuple[NativeRuntime, tuple[str, str, str]]:
+    """An agent's runtime with the image, and where its successors find what it leaves."""
+    where = (str(scratch / "data"), str(scratch / "run"), cgroup_parent)
+    made = native(*where)
+    await made.open()
+    await load_image(made, scratch)
+    return made, where
 
 
 async def _die(runtime: NativeRuntime) -> None:
